@@ -1,0 +1,1 @@
+"""Benchmarks of a multimodal LLM, one file each."""

@@ -1,0 +1,1 @@
+"""Benchmarks of a bare tower, one file each."""

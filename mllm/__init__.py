@@ -1,0 +1,1 @@
+"""The multimodal LLM: assembled from parts, fed with conversations, and talked to."""

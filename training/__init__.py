@@ -1,0 +1,1 @@
+"""The four stages, each one typed recipe and one page of script."""

@@ -1,0 +1,1 @@
+"""The CLIP that a multimodal LLM's tower comes from: towers, objectives, data, export."""
