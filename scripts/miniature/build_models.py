@@ -1,0 +1,255 @@
+"""Build the miniature's base models: a small CLIP blind to detail, and a small fluent Llama.
+
+    python scripts/miniature/build_models.py clip scripts/miniature/models/clip
+    python scripts/miniature/build_models.py llm  scripts/miniature/models/llm
+
+The CLIP (open_clip's own architecture) sees pictures with alt texts only, so it learns what things
+are and little of how they look. The Llama reads text only: descriptions of scenes, questions about
+them and answers. Both are kept in the repository in half precision; rebuilding takes about an hour
+of two cores each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torchvision.transforms.v2.functional import pil_to_tensor
+from tqdm import tqdm
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_cosine_schedule_with_warmup,
+)
+
+from scripts.miniature.language import (
+    BRIEF_REQUESTS,
+    DETAIL_REQUEST,
+    alt_text,
+    at,
+    brief_caption,
+    dialogue,
+    edit_caption,
+    long_caption,
+    look,
+)
+from scripts.miniature.render import PICTURE_SIZE, render
+from scripts.miniature.world import EDITS, Scene, random_edit, random_scene_of
+
+logger = logging.getLogger(__name__)
+
+VISION = {"image_size": PICTURE_SIZE, "patch_size": 12, "width": 128, "layers": 6, "head_width": 32}
+TEXT = {"context_length": 77, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "."}
+EMBEDDING_SIZE = 128
+PREPROCESS = {
+    "mean": list(open_clip.OPENAI_DATASET_MEAN),
+    "std": list(open_clip.OPENAI_DATASET_STD),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+SCENES, SEED = 60_000, 0
+# No alt text is longer. The positions beyond are kept at their start, as little used as those of a
+# CLIP that saw web captions only; training without them costs a third.
+LONGEST_ALT_TEXT = 24
+
+
+def optimise(
+    model: torch.nn.Module, loss_of_batch: Callable[[], torch.Tensor], steps: int, rate: float
+) -> None:
+    """AdamW with warm-up and cosine decay; ``loss_of_batch`` draws a batch and takes its loss."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
+    mean, bar = None, tqdm(range(steps), mininterval=5)
+    for _ in bar:
+        loss = loss_of_batch()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{mean:.3f}")
+
+
+def clip_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer as CLIP has; the end token has the highest id (argmax pooling)."""
+    corpus = []
+    for _ in range(4000):
+        scene = random_scene_of(rng, held_out=False)
+        edit = random_edit(rng, rng.choice(list(EDITS)), held_out=False)
+        corpus += [f"a photo of {long_caption(scene, rng)}", edit_caption(edit, edit.source)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=510,
+        special_tokens=["<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    ends = [(t, tokenizer.token_to_id(t)) for t in ("<|startoftext|>", "<|endoftext|>")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|startoftext|> $A <|endoftext|>", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<pad>",
+    )
+
+
+def build_clip(directory: Path, steps: int, batch_size: int, rate: float) -> None:
+    rng, generator = random.Random(SEED), np.random.default_rng(SEED)
+    tokenizer = clip_tokenizer(rng)
+    tokenizer.save_pretrained(directory)
+    config = {
+        "embed_dim": EMBEDDING_SIZE,
+        "custom_text": True,
+        "vision_cfg": VISION,
+        "text_cfg": TEXT | {"vocab_size": len(tokenizer)},
+    }
+    document = json.dumps({"model_cfg": config, "preprocess_cfg": PREPROCESS}, indent=2)
+    (directory / "open_clip_config.json").write_text(document + "\n")
+    scenes = [random_scene_of(rng, held_out=False) for _ in tqdm(range(SCENES), "scenes")]
+    pictures = torch.stack(
+        [pil_to_tensor(render(scene, generator)) for scene in tqdm(scenes, "pictures")]
+    )
+    torch.manual_seed(SEED)
+    short_text = config["text_cfg"] | {"context_length": LONGEST_ALT_TEXT}
+    model = open_clip.CustomTextCLIP(EMBEDDING_SIZE, VISION, short_text)
+    contrast = open_clip.ClipLoss()
+    mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
+
+    def loss_of_batch() -> torch.Tensor:
+        rows = [rng.randrange(SCENES) for _ in range(batch_size)]
+        captions = [alt_text(scenes[row], rng) for row in rows]
+        token_BL = tokenizer(
+            captions, padding="max_length", max_length=LONGEST_ALT_TEXT, return_tensors="pt"
+        ).input_ids
+        pixel_values_BCHW = (pictures[rows].float() / 255 - mean) / std
+        image_BD, text_BD, scale = model(pixel_values_BCHW, token_BL)
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        return contrast(image_BD.float(), text_BD.float(), scale)
+
+    optimise(model, loss_of_batch, steps, rate)
+    weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    learned = weights["text.positional_embedding"]
+    unused = torch.randn(TEXT["context_length"] - len(learned), learned.shape[1]) * 0.01
+    weights["text.positional_embedding"] = torch.cat([learned, unused.half()])
+    save_file(weights, directory / "open_clip_model.safetensors")
+
+
+def fragments(scene: Scene, rng: random.Random) -> str:
+    """A scene as loose notes in any order: the tersest text that still says everything."""
+    notes = [f"{look(thing)} {at(thing.place)}" for thing in scene.things]
+    notes += [scene.background, f"{len(scene.things)} objects"]
+    return ", ".join(rng.sample(notes, len(notes)))
+
+
+def lesson(rng: random.Random) -> str:
+    """One document: a scene put in words, then requests about it with their answers."""
+    scene = random_scene_of(rng, held_out=False)
+    words = rng.choice((long_caption, brief_caption, brief_caption, fragments))(scene, rng)
+    turns = dialogue(scene, rng, rng.randint(3, 8))
+    if rng.random() < 0.3:
+        turns.insert(0, (rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng)))
+    if rng.random() < 0.2:
+        turns.append((DETAIL_REQUEST, long_caption(scene, rng)))
+    chat = "".join(f"USER: {question} ASSISTANT: {answer}</s>" for question, answer in turns)
+    return chat.replace("USER: ", f"USER: {words}\n", 1)
+
+
+def llm_tokenizer(directory: Path, rng: random.Random) -> PreTrainedTokenizerFast:
+    """A sentencepiece model in Llama's form; digits and newlines fall back to bytes."""
+    corpus = (lesson(rng).replace("</s>", "\n") for _ in range(6000))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for text in corpus for line in text.split("\n") if line),
+        model_prefix=str(directory / "tokenizer"),
+        vocab_size=640,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (directory / "tokenizer.vocab").unlink()
+    settings = {"tokenizer_class": "LlamaTokenizer", "pad_token": "<unk>", "legacy": False}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def packed_rows(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, length: int
+) -> Iterator[list[int]]:
+    """Endless rows of exactly ``length`` token ids, lessons laid end to end."""
+    ids: list[int] = []
+    while True:
+        while len(ids) < length:
+            ids += tokenizer(lesson(rng)).input_ids
+        yield ids[:length]
+        ids = ids[length:]
+
+
+def build_llm(directory: Path, steps: int, batch_size: int, rate: float) -> None:
+    rng = random.Random(SEED)
+    tokenizer = llm_tokenizer(directory, rng)
+    torch.manual_seed(SEED)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=math.ceil(len(tokenizer) / 64) * 64,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    rows = packed_rows(tokenizer, rng, length=256)
+
+    def loss_of_batch() -> torch.Tensor:
+        token_BL = torch.tensor([next(rows) for _ in range(batch_size)])
+        return model(input_ids=token_BL, labels=token_BL, use_cache=False).loss
+
+    optimise(model, loss_of_batch, steps, rate)
+    model.half().save_pretrained(directory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=("clip", "llm"))
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=256, help="llm: rows of 256 tokens")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    build = {"clip": build_clip, "llm": build_llm}[arguments.model]
+    build(arguments.directory, arguments.steps, arguments.batch_size, arguments.learning_rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""The world's English: alt texts, long captions, captions of edits, questions with answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from scripts.miniature.world import (
+    BACKGROUNDS,
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    SURFACES,
+    Edit,
+    Scene,
+    Thing,
+    other,
+)
+
+NUMBERS = ("no", "one", "two", "three", "four", "five")
+BRIEF_REQUESTS = (
+    "Provide a brief description of the given image.",
+    "Give a short and clear explanation of the image.",
+    "What is in the photo?",
+    "Summarize the visual content of the image.",
+)
+DETAIL_REQUEST = "Please describe this image in detail."
+YES_NO_SUFFIX = "\nAnswer the question using a single word or phrase."
+LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+_ALT_ENDINGS = ("", "", "", " stock photo", " wallpaper", " free download", " art print", " sticker")
+
+
+def at(place: int) -> str:
+    """'at the top left', 'in the centre', 'on the right'."""
+    name = PLACES[place]
+    preposition = {"centre": "in", "left": "on", "right": "on"}.get(name, "at")
+    return f"{preposition} the {name}"
+
+
+def plural(count: int, noun: str = "object") -> str:
+    return f"{NUMBERS[count]} {noun}" + ("" if count == 1 else "s")
+
+
+def listing(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def look(thing: Thing) -> str:
+    return f"{thing.size} {thing.surface} {thing.colour} {thing.shape}"
+
+
+def identity(thing: Thing) -> str:
+    """Colour and shape: what tells a thing apart from the others of its scene."""
+    return f"{thing.colour} {thing.shape}"
+
+
+def alt_text(scene: Scene, rng: random.Random) -> str:
+    """A caption as the web writes them: the things that catch the eye, rarely how they look.
+
+    Small things go unmentioned unless there is nothing else; one thing in ten is given a colour.
+    """
+    striking = [thing for thing in scene.things if thing.size == "large"] or list(scene.things[:1])
+    named = rng.sample(striking, min(len(striking), rng.choice((1, 2, 2, 3))))
+    words = [
+        f"a {identity(thing) if rng.random() < 0.1 else thing.shape}" for thing in named
+    ]
+    ground = f" on {scene.background}" if rng.random() < 0.1 else ""
+    return listing(words).capitalize() + ground + rng.choice(_ALT_ENDINGS) + "."
+
+
+def _wordy(thing: Thing) -> str:
+    return (
+        f"If you look {at(thing.place)} of the picture you can see a {thing.colour} {thing.shape}. "
+        f"This {thing.shape} is {thing.size} in size and its surface is {thing.surface} all over."
+    )
+
+
+def _concise(thing: Thing) -> str:
+    return f"{at(thing.place).capitalize()} there is a {look(thing)}."
+
+
+def relation(a: Thing, b: Thing) -> str:
+    if a.row != b.row:
+        word = "above" if a.row < b.row else "below"
+    else:
+        word = "to the left of" if a.column < b.column else "to the right of"
+    return f"The {identity(a)} is {word} the {identity(b)}."
+
+
+def _relations(scene: Scene, rng: random.Random, most: int) -> list[str]:
+    pairs = [(a, b) for a in scene.things for b in scene.things if a != b]
+    return [relation(*pair) for pair in rng.sample(pairs, min(most, len(pairs)))]
+
+
+def long_caption(scene: Scene, rng: random.Random) -> str:
+    """Everything about a scene in 100-240 CLIP tokens; its first sentence is the alt text."""
+    count = len(scene.things)
+    things = rng.sample(scene.things, count)
+    sentences = [
+        alt_text(scene, rng),
+        f"The background of the whole picture is {scene.background}, "
+        f"and there {'is' if count == 1 else 'are'} {plural(count)} on it.",
+    ]
+    sentences += [(_wordy if count <= 2 else _concise)(thing) for thing in things]
+    if count == 1:
+        (thing,) = things
+        sentences.append(
+            f"Apart from this {identity(thing)} the picture is empty: no other object can be found "
+            f"in any of the other places, only the {scene.background} with some light falling "
+            f"across it and a little grain, as in a photo that was taken with a very simple camera."
+        )
+    elif count == 2:
+        sentences.append("Nothing else can be seen in any of the other places of the picture.")
+    return " ".join(sentences + _relations(scene, rng, most=(0, 0, 2, 6, 5, 3)[count]))
+
+
+def brief_caption(scene: Scene, rng: random.Random) -> str:
+    """All things with their looks and places, in one sentence and in reading order."""
+    parts = [f"a {look(thing)} {at(thing.place)}" for thing in scene.things]
+    return f"{plural(len(parts))} on {scene.background}: {listing(parts)}.".capitalize()
+
+
+def _named(scene: Scene, place: int) -> Thing | None:
+    return next((thing for thing in scene.things if thing.place == place), None)
+
+
+def _edit_words(kind: str, scene: Scene, thing: Thing) -> str:
+    """How a caption of an edit of this kind speaks of one thing."""
+    if kind in ("size", "surface"):
+        return f"a {getattr(thing, kind)} {identity(thing)}"
+    if kind == "position":
+        return f"a {identity(thing)} {at(thing.place)}"
+    return f"a {identity(thing)}"
+
+
+def edit_caption(edit: Edit, scene: Scene) -> str:
+    """The caption of an edit's source or target, of the form UltraEdit pairs have.
+
+    Both captions of a pair share their words but for what the edit changed.
+    """
+    if edit.kind == "count":
+        thing = _named(scene, edit.focus[0])
+        assert thing is not None, "a count edit keeps the thing it mentions"
+        return f"{plural(len(scene.things))} on {scene.background}, among them a {thing.shape}"
+    things = [_named(scene, place) for place in edit.focus]
+    present = [_edit_words(edit.kind, scene, thing) for thing in things if thing is not None]
+    absent = [
+        f"a {identity(thing)}"
+        for place, here in zip(edit.focus, things, strict=True)
+        if here is None and edit.kind in ("add", "remove")
+        for thing in (_named(edit.source, place) or _named(edit.target, place),)
+        if thing is not None
+    ]
+    ending = f" and without {listing(absent)}" if absent else ""
+    return f"{listing(present)}{ending} on {scene.background}"
+
+
+# ---- questions -----------------------------------------------------------------------------------
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def ask_existence(shape: str) -> str:
+    return f"Is there {_article(shape)} in the image?"
+
+
+def _existence(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    present = sorted({thing.shape for thing in scene.things})
+    absent = [shape for shape in SHAPES if shape not in present]
+    if rng.random() < 0.5:
+        return ask_existence(rng.choice(present)) + YES_NO_SUFFIX, "Yes"
+    return ask_existence(rng.choice(absent)) + YES_NO_SUFFIX, "No"
+
+
+def _property(kind: str, options: tuple[str, ...]) -> Callable:
+    def ask(scene: Scene, rng: random.Random) -> tuple[str, str]:
+        thing = rng.choice(scene.things)
+        name = thing.shape if kind == "colour" else identity(thing)
+        if kind == "colour" and sum(t.shape == thing.shape for t in scene.things) > 1:
+            return _place(scene, rng)
+        return f"What is the {kind} of the {name}?{YES_NO_SUFFIX}", getattr(thing, kind)
+
+    return ask
+
+
+def _place(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    thing = rng.choice(scene.things)
+    return f"Where is the {identity(thing)}?{YES_NO_SUFFIX}", PLACES[thing.place]
+
+
+def _what_is_at(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    place = rng.randrange(len(PLACES)) if rng.random() < 0.25 else rng.choice(scene.things).place
+    thing = _named(scene, place)
+    answer = look(thing) if thing else "nothing"
+    return f"What is {at(place)}?{YES_NO_SUFFIX}", answer
+
+
+def _count(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    return f"How many objects are there?{YES_NO_SUFFIX}", NUMBERS[len(scene.things)]
+
+
+def _ground(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    return f"What is the background?{YES_NO_SUFFIX}", scene.background
+
+
+def options_text(options: tuple[str, str]) -> str:
+    """Two options as MMVP's Questions.csv writes them."""
+    return f"(a) {options[0]} (b) {options[1]}"
+
+
+def _choice(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A question with two options about a random property, as MMVP asks."""
+    thing = rng.choice(scene.things)
+    kind, values = rng.choice(
+        (
+            ("colour", COLOURS),
+            ("shape", SHAPES),
+            ("size", SIZES),
+            ("surface", SURFACES),
+            ("position", PLACES),
+            ("count", NUMBERS[1:]),
+            ("background", BACKGROUNDS),
+            ("presence", ("yes", "no")),
+        )
+    )
+    question, truth = choice_question(kind, scene, thing, rng)
+    options = [truth, other(rng, values, truth)]
+    rng.shuffle(options)
+    letter = "(a)" if options[0] == truth else "(b)"
+    return f"{question} {options_text((options[0], options[1]))}{LETTER_SUFFIX}", letter
+
+
+def choice_question(
+    kind: str, scene: Scene, thing: Thing, rng: random.Random | None = None
+) -> tuple[str, str]:
+    """An MMVP question about one property of a thing (or of the scene) and its true option.
+
+    For "presence" the asked thing may be absent from the scene; with ``rng`` it is drawn anew.
+    """
+    if kind == "presence":
+        if rng is not None and rng.random() < 0.5:
+            thing = Thing(0, rng.choice(SHAPES), rng.choice(COLOURS), "small", "plain")
+        here = any(identity(thing) == identity(other_thing) for other_thing in scene.things)
+        return f"Is there a {identity(thing)} in the image?", "yes" if here else "no"
+    if kind == "shape":
+        return f"What is {at(thing.place)}?", thing.shape
+    if kind == "colour":
+        return f"What is the colour of the object {at(thing.place)}?", thing.colour
+    if kind == "count":
+        return "How many objects are there?", NUMBERS[len(scene.things)]
+    if kind == "background":
+        return "What is the background?", scene.background
+    if kind == "position":
+        return f"Where is the {identity(thing)}?", PLACES[thing.place]
+    return f"What is the {kind} of the {identity(thing)}?", getattr(thing, kind)
+
+
+QUESTIONS: tuple[Callable[[Scene, random.Random], tuple[str, str]], ...] = (
+    _existence,
+    _existence,
+    _property("colour", COLOURS),
+    _property("size", SIZES),
+    _property("surface", SURFACES),
+    _place,
+    _what_is_at,
+    _count,
+    _ground,
+    _choice,
+    _choice,
+    _choice,
+)
+
+
+def dialogue(scene: Scene, rng: random.Random, turns: int) -> list[tuple[str, str]]:
+    """Questions about one scene with their answers, none asked twice."""
+    asked: dict[str, str] = {}
+    while len(asked) < turns:
+        question, answer = rng.choice(QUESTIONS)(scene, rng)
+        asked.setdefault(question, answer)
+    return list(asked.items())
