@@ -1,0 +1,37 @@
+"""The settings all stages share: TrainingArguments with this project's defaults."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class StageArguments(TrainingArguments):
+    """Subclass it with a stage's own fields (at most 12) and its published hyper-parameters."""
+
+    output_dir: str = field(default="", metadata={"help": "Where the result is written."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the data."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two log lines."})
+    # The Trainer would hide a NaN in the logged mean; StageTrainer stops at the first one.
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Keep it off."})
+    save_steps: float = field(default=500, metadata={"help": "Steps between two checkpoints."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep."})
+    report_to: None | str | list[str] = field(  # noqa: RUF036, the parser wants this order
+        default="tensorboard", metadata={"help": "Trackers; logs go to <output_dir>/runs."}
+    )
+    # Batches hold whatever the collator makes; the datasets here have no columns to prune.
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Keep it off."})
+
+    def __post_init__(self) -> None:
+        self.require("output_dir")
+        super().__post_init__()
+
+    def require(self, *names: str) -> None:
+        """Raise ValueError naming every one of these fields that was left empty."""
+        missing = [name for name in names if getattr(self, name) in (None, "", [])]
+        if missing:
+            flags = " ".join(f"--{name} ..." for name in missing)
+            raise ValueError(
+                f"nothing is given for {', '.join(missing)}: add it to the recipe or pass {flags}"
+            )

@@ -1,0 +1,53 @@
+"""How a result was made: the resolved recipe, the commit and the versions of the packages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+RECORD = "recipe.json"
+PACKAGES = ("torch", "transformers", "open_clip_torch", "accelerate", "deepspeed", "peft", "fovea")
+# Where and how a run was started or watched; what is left decides the weights.
+NOT_THE_RECIPE = {
+    "local_rank", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "report_to",
+    "run_name", "logging_steps", "logging_strategy", "logging_first_step", "save_steps",
+    "save_strategy", "save_total_limit", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "dataloader_prefetch_factor", "resume_from_checkpoint",
+    "output_dir", "hub_token",
+}  # fmt: skip
+
+
+def resolved_recipe(args: TrainingArguments) -> dict[str, object]:
+    """Every setting that decides the result, as json values."""
+    settings = {k: v for k, v in args.to_dict().items() if k not in NOT_THE_RECIPE}
+    return json.loads(json.dumps(settings, default=str))
+
+
+def provenance() -> dict[str, object]:
+    """`{"commit": hash, "-dirty" appended if files were changed, or None; "versions": {...}}`."""
+    return {"commit": _commit(), "versions": _versions()}
+
+
+def _commit() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        told = subprocess.run(  # the repository this file lies in, wherever the run was started
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # an installed package has no repository
+    return told.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

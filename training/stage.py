@@ -1,0 +1,187 @@
+"""What the four training stages share: arguments, the Trainer, and a run from start to finish.
+
+A stage script reads its recipe, calls `start_logging(args)`, returns at once if
+`is_finished(args)`, builds model and data, and calls `run_stage(trainer, save)`. The finished
+`output_dir` is itself the tower or MLLM directory. Scripts log through `logging.getLogger("training")`:
+run as a script, their `__name__` is no help.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
+from transformers import Trainer
+from transformers.trainer_pt_utils import get_model_param_count
+
+from training.arguments import StageArguments
+from training.provenance import RECORD, provenance, resolved_recipe
+
+logger = logging.getLogger(__name__)
+
+Save = Callable[[dict[str, Tensor], Path], None]
+
+
+def start_logging(args: StageArguments) -> None:
+    """Log this project's lines on the first process; other libraries only when they warn."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if args.process_index == 0:
+        for name in ("training", "vision_tower", "mllm"):
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+class StageTrainer(Trainer):
+    """Trainer for models that return `{"loss": ..., <name>: scalar, ...}`.
+
+    Every scalar beside "loss" is logged under its own name, averaged since the last log and over
+    ranks. A batch may carry `row_ids` (list of str): it never reaches the model and names the rows
+    if the loss is not finite. `train_sampler` replaces the stock order of the training rows.
+    """
+
+    def __init__(self, *args, train_sampler: Sampler | None = None, **kwargs) -> None:  # noqa: ANN002, ANN003
+        super().__init__(*args, **kwargs)
+        self._train_sampler = train_sampler
+        self._named_losses: dict[str, list[Tensor]] = defaultdict(list)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        return self._train_sampler or super()._get_train_sampler(train_dataset)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Mapping]:
+        row_ids = inputs.pop("row_ids", ["(the collator gave no row_ids)"])
+        told = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = cast("tuple[Tensor, Mapping[str, Tensor]]", told)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.state.global_step} on rank "
+                f"{self.args.process_index}, rows {row_ids}. Look at these rows; if they are "
+                "sound, lower --learning_rate or set --max_grad_norm."
+            )
+        for name, value in outputs.items():
+            if model.training and name != "loss" and torch.is_tensor(value) and value.ndim == 0:
+                self._named_losses[name].append(value.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:  # the training log, not the final summary or an evaluation
+            for name, values in sorted(self._named_losses.items()):
+                mean = self.accelerator.reduce(torch.stack(values).float().mean(), "mean")
+                logs[name] = cast("Tensor", mean).item()
+            self._named_losses.clear()
+        super().log(logs, start_time)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        # As open_clip: decaying the temperature or the class token pulls them to zero for nothing.
+        exempt = ("logit_scale", "logit_bias", "class_embedding")
+        return [n for n in super().get_decay_parameter_names(model) if not n.endswith(exempt)]
+
+
+def is_finished(args: StageArguments) -> bool:
+    """Whether `args.output_dir` already holds this recipe's result; logs it if so.
+
+    Raises ValueError if it holds the result of another recipe.
+    """
+    record = Path(args.output_dir) / RECORD
+    if not record.is_file():
+        return False
+    made_by, wanted = (
+        json.loads(record.read_text(encoding="utf-8"))["recipe"],
+        resolved_recipe(args),
+    )
+    changed = [name for name in wanted if made_by.get(name) != wanted[name]]
+    if changed:
+        told = ", ".join(f"{n}: {made_by.get(n)!r} then, {wanted[n]!r} now" for n in changed[:5])
+        raise ValueError(
+            f"{args.output_dir} holds a finished stage made by another recipe ({told}). "
+            "Choose another --output_dir, or delete this one to train again."
+        )
+    logger.info("%s is finished (see %s): nothing to do.", args.output_dir, record)
+    return True
+
+
+def run_stage(trainer: StageTrainer, save: Save) -> None:
+    """Train, from the last whole checkpoint in output_dir if there is one, and save the result.
+
+    `save(state, directory)` is called on the first process alone, with the whole state dict of the
+    trainer's model on CPU (gathered under ZeRO-3, where the live parameters are only shards: write
+    `state`, never `model.state_dict()`). Files are written aside and renamed; recipe.json is last.
+    """
+    output_dir = Path(str(trainer.args.output_dir))
+    logger.info("Parameters:\n%s", parameter_table(cast("nn.Module", trainer.model)))
+    checkpoint = last_checkpoint(output_dir)
+    if checkpoint is not None:
+        logger.info("Going on from %s.", checkpoint)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    logger.info("Saving the result to %s.", output_dir)
+    state = cast("dict[str, Tensor]", trainer.accelerator.get_state_dict(trainer.model_wrapped))
+    if trainer.args.process_index == 0:
+        aside = output_dir / ".unfinished"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save({name: tensor.cpu() for name, tensor in state.items()}, aside)
+        record = {"recipe": resolved_recipe(trainer.args), **provenance()}
+        (aside / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        _move_into(aside, output_dir)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _move_into(aside: Path, output_dir: Path) -> None:
+    """Move every entry of `aside`, the record last: its presence means that all is there."""
+    for entry in sorted(aside.iterdir(), key=lambda entry: entry.name == RECORD):
+        target = output_dir / entry.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        entry.replace(target)
+    aside.rmdir()
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The newest whole checkpoint-N. The Trainer writes trainer_state.json last: a run killed
+    while it wrote a checkpoint leaves one without it, which is passed over."""
+    found = [
+        path
+        for path in output_dir.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit() and _is_json(path / "trainer_state.json")
+    ]
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def parameter_table(model: nn.Module) -> str:
+    """One line per part of the model: name, tensors, parameters, and how many of them learn."""
+    lines = [f"{'part':<32}{'tensors':>9}{'parameters':>15}{'learning':>15}"]
+    for name, part in [*_parts(model), ("all", model)]:
+        tensors = sum(1 for _ in part.parameters())
+        counts = (get_model_param_count(part), get_model_param_count(part, trainable_only=True))
+        lines.append(f"{name:<32}{tensors:>9}{counts[0]:>15,}{counts[1]:>15,}")
+    return "\n".join(lines)
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in model.named_children():
+        children = [
+            (f"{name}.{inner}", part)
+            for inner, part in child.named_children()
+            if next(part.parameters(), None) is not None
+        ]
+        yield from children if 1 < len(children) <= 8 else [(name, child)]
