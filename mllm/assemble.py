@@ -1,0 +1,243 @@
+"""Assembling a stock LLaVA directory from a vision tower and a language model.
+
+No modelling code: `LlavaForConditionalGeneration` with a linear-gelu-linear projector drawn at
+random, its `LlavaProcessor` and one chat template. transformers, vLLM and lmms-eval open the
+directory as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BaseImageProcessor,
+    CLIPVisionModel,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaImageProcessor,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    SiglipVisionModel,
+)
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from mllm.template import IMAGE_TOKEN, VICUNA_SYSTEM, prepare_tokenizer
+
+logger = logging.getLogger(__name__)
+
+# An embedding whose row count is a multiple of 64 keeps the tensor cores' fast path.
+EMBEDDING_MULTIPLE = 64
+
+
+class _Selection(NamedTuple):
+    """How LLaVA reads patch features from one family of towers."""
+
+    tower_class: type[PreTrainedModel]
+    strategy: str  # "default" drops the class token, "full" keeps every token
+    class_tokens: int
+
+
+_CLIP = _Selection(CLIPVisionModel, "default", 1)
+_SIGLIP = _Selection(SiglipVisionModel, "full", 0)
+_SELECTIONS = {
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+}
+
+
+def assemble(
+    vision_tower: str,
+    language_model: str,
+    directory: str | Path,
+    *,
+    system: str = VICUNA_SYSTEM,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> None:
+    """Write a LLaVA directory made of `vision_tower`, `language_model` and a fresh projector.
+
+    Args:
+        vision_tower: a tower directory (its `vision/` is used), or a directory or hub id that
+        holds a
+            CLIP or SigLIP vision model with its image processor.
+        language_model: a directory or hub id of any causal language model with a fast tokenizer.
+        directory: where to write. It appears only when complete.
+        system: the sentence that opens every conversation, stored in the chat template; "" for
+        none.
+        dtype: of the stored weights.
+        seed: of the projector's random weights.
+
+    Raises:
+        ValueError: the tower is neither CLIP nor SigLIP, or the tokenizer cannot serve.
+        OSError: a part cannot be opened.
+    """
+    selection, tower, image_processor = _load_tower(vision_tower, dtype)
+    # Generation continues at the right end of a batch; given here, the side is saved as well.
+    tokenizer = AutoTokenizer.from_pretrained(language_model, padding_side="left")
+    prepare_tokenizer(tokenizer, system)
+    text_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
+    _grow_embeddings(text_model, len(tokenizer))
+
+    model = _join(selection, tower, text_model, tokenizer, seed)
+    processor = LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=tower.config.patch_size,
+        vision_feature_select_strategy=selection.strategy,
+        num_additional_image_tokens=selection.class_tokens,
+        chat_template=tokenizer.chat_template,
+    )
+    _write(model, processor, Path(directory))
+    logger.info(
+        "Assembled %s: %d image tokens per picture, projector %d -> %d",
+        directory,
+        image_token_count(model.config),
+        tower.config.hidden_size,
+        text_model.config.hidden_size,
+    )
+
+
+def image_token_count(config: LlavaConfig) -> int:
+    """Placeholder tokens per picture: one per patch (the class token, where there is one, is
+    dropped)."""
+    vision = config.vision_config
+    return (vision.image_size // vision.patch_size) ** 2
+
+
+def _load_tower(
+    name: str, dtype: torch.dtype
+) -> tuple[_Selection, PreTrainedModel, BaseImageProcessor]:
+    exported = Path(name) / "vision"
+    source = str(exported) if exported.is_dir() else name
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ValueError(
+            f"{name} is no vision tower: neither vision/config.json nor config.json is there; "
+            "give a tower directory made by training/train_vision_tower.py or a CLIP/SigLIP model"
+        )
+    model_type = AutoConfig.from_pretrained(source).model_type
+    if model_type not in _SELECTIONS:
+        raise ValueError(
+            f"the vision tower {name} is a {model_type!r} model; LLaVA directories are assembled "
+            f"from {', '.join(sorted(_SELECTIONS))}"
+        )
+    selection = _SELECTIONS[model_type]
+    tower, report = selection.tower_class.from_pretrained(
+        source, dtype=dtype, output_loading_info=True
+    )
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of its vision tower, first {missing[0]}: "
+            "export it again, LLaVA would see through random weights"
+        )
+    return selection, tower, _whole_picture(AutoImageProcessor.from_pretrained(source))
+
+
+def _whole_picture(image_processor: BaseImageProcessor) -> BaseImageProcessor:
+    """The tower's own preprocessing, except that no part of a picture is cut off.
+
+    CLIP resizes the short side and crops the centre. LLaVA-1.5 pads the picture to a square with
+    the mean colour first (`image_aspect_ratio pad`); transformers' LlavaImageProcessor with
+    `do_pad` is exactly that and equal to CLIP's on square pictures. SigLIP squashes to a square,
+    as it was trained: kept.
+    """
+    settings = image_processor.to_dict()
+    if not settings.get("do_center_crop"):
+        return image_processor
+    kept = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor")
+    return LlavaImageProcessor(do_pad=True, **{name: settings[name] for name in kept})
+
+
+def _grow_embeddings(model: PreTrainedModel, token_count: int) -> None:
+    """Make room for `token_count` tokens; new rows start at the mean of the old ones.
+
+    A mean row gives a new token a mean logit, where a random row could outshout a trained one.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if token_count <= rows:
+        return
+    model.resize_token_embeddings(
+        token_count, pad_to_multiple_of=EMBEDDING_MULTIPLE, mean_resizing=False
+    )
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[rows:] = layer.weight[:rows].float().mean(0).to(layer.weight.dtype)
+
+
+def _join(
+    selection: _Selection,
+    tower: PreTrainedModel,
+    text_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> LlavaForConditionalGeneration:
+    """One LLaVA around the loaded parts, with no copy of their weights."""
+    config = LlavaConfig(
+        vision_config=tower.config,
+        text_config=text_model.config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        projector_hidden_act="gelu",
+        # LLaVA-1.5: the last layer of CLIP serves its class token, the patches of the one before
+        # tell more.
+        vision_feature_layer=-2,
+        vision_feature_select_strategy=selection.strategy,
+        tie_word_embeddings=text_model.config.tie_word_embeddings,
+        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
+    )
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower = tower
+    model.model.language_model = text_model.get_decoder()
+    model.lm_head = text_model.get_output_embeddings()
+    model.model.multi_modal_projector = _new_projector(config, tower.dtype, seed)
+    model.generation_config = _greedy(text_model, tokenizer)
+    return model
+
+
+def _new_projector(config: LlavaConfig, dtype: torch.dtype, seed: int) -> nn.Module:
+    """linear-gelu-linear with torch's own initialisation, as LLaVA-1.5 draws its mlp2x_gelu."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlavaMultiModalProjector(config).to(dtype)
+
+
+def _greedy(text_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Greedy decoding with every stop token of the language model.
+
+    Built anew: Vicuna's own file holds a temperature without `do_sample`, which makes every later
+    save_pretrained raise (LLaVA #1144, transformers #29665).
+    """
+    declared = text_model.generation_config.eos_token_id if text_model.generation_config else None
+    stops = {tokenizer.eos_token_id}
+    if declared is not None:
+        stops.update(declared if isinstance(declared, list) else [declared])
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=sorted(stops),
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
+    )
+
+
+def _write(model: PreTrainedModel, processor: LlavaProcessor, directory: Path) -> None:
+    """Save beside `directory` and rename, so that an interrupted run leaves no half checkpoint."""
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
