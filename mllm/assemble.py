@@ -185,6 +185,7 @@ def _join(
     seed: int,
 ) -> LlavaForConditionalGeneration:
     """One LLaVA around the loaded parts, with no copy of their weights."""
+    text_model.config.pad_token_id = tokenizer.pad_token_id
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text_model.config,

@@ -1,0 +1,76 @@
+"""Stage 4: projector and language model learn from conversations; the tower too, if asked to.
+
+    bash scripts/finetune.sh                                   # LLaVA-1.5's recipe
+    deepspeed training/finetune.py training/recipes/finetune.yaml --tune_vision_tower True
+    python training/finetune.py training/recipes/miniature/finetune.yaml
+
+Defaults are LLaVA-1.5's (8 GPUs): learning rate 2e-5 with cosine decay and 3 % warm-up, no weight
+decay, 128 conversations a step, one epoch. `output_dir` becomes the finished LLaVA directory.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from training.arguments import StageArguments
+from training.llava import (
+    keep_in_eval,
+    llava_trainer,
+    open_llava,
+    save_llava,
+    unused_tower_parts,
+)
+from training.recipe import read_recipe
+from training.stage import is_finished, run_stage, start_logging
+
+logger = logging.getLogger("training")
+
+
+@dataclass
+class Finetune(StageArguments):
+    model: str = field(default="", metadata={"help": "LLaVA directory, out of stage 3."})
+    conversations: list[str] = field(
+        default_factory=list, metadata={"help": "Files of LLaVA json (LLaVA-Instruct's kind)."}
+    )
+    image_root: str = field(default="", metadata={"help": "Folder the rows' image paths start at."})
+    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
+    tune_vision_tower: bool = field(default=False, metadata={"help": "Let the tower learn too."})
+    vision_tower_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the tower, if it learns; default: learning_rate."}
+    )
+    projector_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the projector; default: learning_rate."}
+    )
+
+    learning_rate: float = field(default=2e-5, metadata={"help": "Of the language model."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
+    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Times 8 GPUs: 128."})
+
+
+def main() -> None:
+    args = read_recipe(Finetune)
+    start_logging(args)
+    args.require("model", "conversations", "image_root")
+    if is_finished(args):
+        return
+
+    logger.info("Opening %s.", args.model)
+    model, processor = open_llava(args.model, args)
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+
+    logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
+    model.requires_grad_(True)
+    tower.requires_grad_(args.tune_vision_tower)
+    for part in unused_tower_parts(model):
+        part.requires_grad_(False)
+    if not args.tune_vision_tower:
+        keep_in_eval(tower)
+
+    logger.info("Reading the conversations.")
+    rates = [(tower, args.vision_tower_learning_rate), (projector, args.projector_learning_rate)]
+    trainer = llava_trainer(args, model, processor, learning_rates=rates)
+    run_stage(trainer, save_llava(model, processor))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What the two LLaVA stages share: assembling once, opening the model, its data, and its
+trainer."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.integrations.deepspeed import (
+    set_hf_deepspeed_config,
+    unset_hf_deepspeed_config,
+)
+
+from mllm.assemble import assemble, image_token_count
+from mllm.collate import Collator
+from mllm.conversations import Conversations
+from training.arguments import StageArguments
+from training.learning_check import LearningCheck
+from training.stage import Save, StageTrainer, last_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class LlavaTrainer(StageTrainer):
+    """StageTrainer with a learning rate of their own for some modules.
+
+    Args (besides StageTrainer's):
+        learning_rates: pairs of a module and its rate; None leaves it at `args.learning_rate`.
+    """
+
+    def __init__(
+        self,
+        *args,  # noqa: ANN002
+        learning_rates: list[tuple[nn.Module, float | None]],
+        **kwargs,  # noqa: ANN003
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._learning_rates = learning_rates
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        for module, rate in self._learning_rates:
+            if rate is not None:
+                _split_groups(optimizer, module, rate)
+        return optimizer
+
+
+def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: float) -> None:
+    """Move `module`'s parameters into groups of their own with learning rate `rate`."""
+    chosen = {id(parameter) for parameter in module.parameters()}
+    for group in list(optimizer.param_groups):
+        own = [p for p in group["params"] if id(p) in chosen]
+        if own:
+            group["params"] = [p for p in group["params"] if id(p) not in chosen]
+            optimizer.add_param_group({**group, "params": own, "lr": rate})
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+
+
+def assemble_once(
+    args: StageArguments, vision_tower: str, language_model: str, system: str
+) -> Path:
+    """Assemble the model on the first process; every process then opens the directory.
+
+    A run that goes on from a checkpoint keeps the directory it began with. ZeRO-3 would shard the
+    parts while they are opened here, on one process alone, and wait for the others for ever:
+    transformers must not know of DeepSpeed meanwhile.
+    """
+    output_dir = Path(args.output_dir)
+    directory = output_dir / "assembled"
+    with args.main_process_first(local=False, desc="assemble"):
+        begun = directory.is_dir() and last_checkpoint(output_dir) is not None
+        if args.process_index == 0 and not begun:
+            unset_hf_deepspeed_config()
+            assemble(
+                vision_tower,
+                language_model,
+                directory,
+                system=system,
+                dtype=torch.bfloat16 if args.bf16 else torch.float32,
+                seed=args.seed,
+            )
+            if args.deepspeed:
+                set_hf_deepspeed_config(args.hf_deepspeed_config)
+    return directory
+
+
+def open_llava(
+    directory: str | Path, args: StageArguments
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The model and processor of a LLaVA directory, for training.
+
+    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
+    and bf16 is the autocast's business.
+    """
+    folder = Path(directory)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} is no LLaVA directory (no config.json): give the output_dir of "
+            "training/pretrain_projector.py"
+        )
+    dtype = torch.bfloat16 if args.bf16 and args.deepspeed else torch.float32
+    model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=dtype)
+    return model, AutoProcessor.from_pretrained(directory)
+
+
+def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
+    """The tower's modules behind the layer whose features are read; they never get a gradient."""
+    tower = model.model.vision_tower
+    read = model.config.vision_feature_layer  # -2: the output of all but the last layer
+    unused = [*tower.encoder.layers[read + 1 :], tower.post_layernorm]
+    return [*unused, tower.head] if model.config.vision_config.model_type.startswith("siglip")
+    else unused
+
+
+def keep_in_eval(module: nn.Module) -> None:
+    """Hold a frozen module in eval mode: Trainer puts the whole model into train mode each step."""
+    module.register_forward_pre_hook(lambda frozen, _: frozen.eval() and None)
+
+
+def llava_trainer(
+    args: StageArguments,
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    learning_rates: list[tuple[nn.Module, float | None]],
+) -> LlavaTrainer:
+    """The trainer over `args.conversations`, after every check that needs no picture decoded.
+
+    Raises:
+        ConversationError: a row that cannot be trained on.
+        ValueError: one process sees several GPUs.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"one process sees {args.n_gpu} GPUs: start with `deepspeed` or `torchrun`, or show it "
+            "one with CUDA_VISIBLE_DEVICES"
+        )
+    rows = Conversations(args.conversations, args.image_root)
+    collator = Collator(processor, image_token_count(model.config), args.max_length)
+    collator.check_lengths(rows.rows)
+    logger.info("%d conversations.", len(rows))
+    parts = {
+        "vision_tower": model.model.vision_tower,
+        "projector": model.model.multi_modal_projector,
+        "language_model": model.model.language_model,
+    }
+    return LlavaTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        data_collator=collator,
+        processing_class=processor,
+        callbacks=[LearningCheck(parts)],
+        learning_rates=learning_rates,
+    )
+
+
+def save_llava(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> Save:
+    """How a finished stage writes its LLaVA directory."""
+
+    def save(state: dict[str, Tensor], directory: Path) -> None:
+        model.save_pretrained(directory, state_dict=state)
+        processor.save_pretrained(directory)
+
+    return save

@@ -1,0 +1,66 @@
+"""Stage 3: assemble a LLaVA from tower and language model, and let its projector learn to speak.
+
+    deepspeed training/pretrain_projector.py training/recipes/pretrain_projector.yaml
+    python training/pretrain_projector.py training/recipes/miniature/pretrain_projector.yaml
+
+Defaults are LLaVA-1.5's (8 GPUs): learning rate 1e-3 with cosine decay and 3 % warm-up, no weight
+decay, 256 conversations a step, one epoch. `output_dir` becomes a LLaVA directory; its language
+model is untouched, so it does not chat yet.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from mllm.template import VICUNA_SYSTEM
+from training.arguments import StageArguments
+from training.llava import assemble_once, keep_in_eval, llava_trainer, open_llava, save_llava
+from training.recipe import read_recipe
+from training.stage import is_finished, run_stage, start_logging
+
+logger = logging.getLogger("training")
+
+
+@dataclass
+class PretrainProjector(StageArguments):
+    vision_tower: str = field(
+        default="", metadata={"help": "Tower directory, or a CLIP or SigLIP model."}
+    )
+    language_model: str = field(default="", metadata={"help": "Directory or hub id of the LLM."})
+    system: str = field(
+        default=VICUNA_SYSTEM, metadata={"help": "Sentence that opens each conversation."}
+    )
+    conversations: list[str] = field(
+        default_factory=list, metadata={"help": "Files of LLaVA json (LLaVA-Pretrain's kind)."}
+    )
+    image_root: str = field(default="", metadata={"help": "Folder the rows' image paths start at."})
+    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
+
+    learning_rate: float = field(default=1e-3, metadata={"help": "Of the projector."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
+    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Times 8 GPUs: 256."})
+
+
+def main() -> None:
+    args = read_recipe(PretrainProjector)
+    start_logging(args)
+    args.require("vision_tower", "language_model", "conversations", "image_root")
+    if is_finished(args):
+        return
+
+    logger.info("Assembling %s and %s.", args.vision_tower, args.language_model)
+    directory = assemble_once(args, args.vision_tower, args.language_model, args.system)
+    model, processor = open_llava(directory, args)
+
+    logger.info("Only the projector learns.")
+    model.requires_grad_(False)
+    model.model.multi_modal_projector.requires_grad_(True)
+    keep_in_eval(model.model.vision_tower)
+
+    logger.info("Reading the conversations.")
+    trainer = llava_trainer(args, model, processor, learning_rates=[])
+    run_stage(trainer, save_llava(model, processor))
+
+
+if __name__ == "__main__":
+    main()
