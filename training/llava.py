@@ -109,10 +109,10 @@ def open_llava(
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
     """The tower's modules behind the layer whose features are read; they never get a gradient."""
     tower = model.model.vision_tower
-    read = model.config.vision_feature_layer  # -2: the output of all but the last layer
-    unused = [*tower.encoder.layers[read + 1 :], tower.post_layernorm]
-    return [*unused, tower.head] if model.config.vision_config.model_type.startswith("siglip")
-    else unused
+    read = model.config.vision_feature_layer  # -2: the output of all layers but the last
+    on_the_way = {"embeddings", "pre_layrnorm", "encoder"}
+    behind = [part for name, part in tower.named_children() if name not in on_the_way]
+    return [*tower.encoder.layers[read + 1 :], *behind]
 
 
 def keep_in_eval(module: nn.Module) -> None:
