@@ -1,0 +1,162 @@
+"""What a benchmark is: questions in, units of counts out, metrics as a function of summed counts.
+
+A *unit* is what is resampled for an interval: a question (POPE), a pair (MMVP) or a caption
+(CHAIR). Every metric is a function of the sums of the units' counts, so that it can be computed
+again on any resample, for thousands of resamples at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+Counts: TypeAlias = Mapping[str, np.ndarray]
+"""Name of a count -> its sums, shape [R] (one per resample)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask a model. `image` is relative to the benchmark's folder."""
+
+    id: str
+    prompt: str
+    image: str | None
+    label: str
+    category: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One row of a result. `images` are relative to the benchmark's folder (see eval/pictures).
+
+    Units of one `cluster` stand or fall together and are resampled together: POPE asks the same
+    question about the same picture in several of its splits. `reading` says what the rule made
+    of the answer.
+    """
+
+    id: str
+    cluster: str
+    counts: dict[str, float]
+    right: bool | None
+    category: str
+    question: str
+    answer: str
+    reading: str
+    label: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to read a metric: its title, which direction is good, and whether it is a share."""
+
+    title: str
+    better: Literal["higher", "lower", "neither"] = "higher"
+    share: bool = True
+
+
+class Metrics(Protocol):
+    """The part of a benchmark that the comparison needs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The metrics to quote first; all of them appear in the comparison's plot."""
+        ...
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Reading of a metric by the last part of its name (after the '/')."""
+        ...
+
+    def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
+        """Every metric from summed counts, each of shape [R]; NaN where it is undefined."""
+        ...
+
+
+class Described(Metrics, Protocol):
+    """What every benchmark says about itself."""
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder where one data root holds several benchmarks."""
+        ...
+
+    @property
+    def parser(self) -> str:
+        """Version of the rule that reads answers; a result carries it."""
+        ...
+
+    def files(self, root: Path) -> list[Path]:
+        """The data files that decide the score; their hashes go into the result."""
+        ...
+
+
+@runtime_checkable
+class LanguageBenchmark(Described, Protocol):
+    """A benchmark of a multimodal language model."""
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    @property
+    def answer_keys(self) -> tuple[str, ...]:
+        """Fields of an answer row that may hold the question's id, the first present wins."""
+        ...
+
+    @property
+    def answers_select(self) -> bool:
+        """True where a foreign answers file may cover a part of the questions."""
+        ...
+
+    def load(self, root: Path) -> list[Question]: ...
+
+    def score(
+        self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
+    ) -> list[Unit]: ...
+
+
+class EmbeddingTower(Protocol):
+    """What a benchmark needs of a tower (vision_tower.towers.Tower has it)."""
+
+    @property
+    def logit_scale(self) -> Tensor: ...
+
+    @property
+    def preprocess(self) -> Callable[[Image.Image], Tensor]: ...
+
+    @property
+    def tokenizer(self) -> Callable[[list[str]], Tensor]: ...
+
+    def encode_image(self, pixel_values_BCHW: Tensor, normalize: bool = False) -> Tensor: ...
+
+    def encode_text(self, token_BL: Tensor, normalize: bool = False) -> Tensor: ...
+
+
+@runtime_checkable
+class TowerBenchmark(Described, Protocol):
+    """A benchmark of the bare tower."""
+
+    def measure(self, tower: EmbeddingTower, root: Path) -> list[Unit]: ...
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where the whole is zero. Both [R]."""
+    undefined = np.full(np.shape(part), np.nan)
+    return np.divide(part, whole, out=undefined, where=np.asarray(whole) != 0)
+
+
+def kind_of(benchmark: Metrics, metric: str) -> Kind:
+    """The reading of one metric, e.g. of "random/f1"."""
+    return benchmark.kinds[metric.rsplit("/", 1)[-1]]

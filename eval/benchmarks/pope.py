@@ -1,0 +1,192 @@
+"""POPE: does the model see objects that are not there? (Li et al. 2023, RUCAIBox/POPE)
+
+Questions are the official files, `coco_pope_{random,popular,adversarial}.json`, as JSON lines or
+as one array. Answers are read twice: by the official rule, which calls everything without a
+"no" a yes, and carefully, where an answer that says neither (or both) is unreadable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from eval.answers import read_json_rows
+from eval.benchmark import Counts, Kind, Question, Unit, ratio
+from eval.pictures import image_folder
+
+Verdict = Literal["yes", "no"]
+
+SPLITS = ("random", "popular", "adversarial")
+# LLaVA's llava_pope_test.jsonl numbers the three files in one row of ids by adding these.
+ID_OFFSET = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
+SUFFIX = "\nAnswer the question using a single word or phrase."
+
+KINDS = {
+    "mean_f1": Kind("mean F1"),
+    "mean_accuracy": Kind("mean accuracy"),
+    "accuracy": Kind("accuracy"),
+    "precision": Kind("precision"),
+    "recall": Kind("recall"),
+    "f1": Kind("F1"),
+    "yes_ratio": Kind("yes ratio", "neither"),
+    "unreadable": Kind("unreadable", "lower"),
+    "careful_accuracy": Kind("accuracy, careful reading"),
+    "careful_f1": Kind("F1, careful reading"),
+}
+
+
+def official_verdict(answer: str) -> Verdict:
+    """The rule of POPE's evaluate.py (LLaVA's eval_pope.py is the same).
+
+    Up to the first ".", commas removed, split on single blanks: "No", "not" or "no" among the
+    tokens means no, anything else yes. So "" and "NO" are yes; kept for parity.
+    """
+    tokens = answer.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(tokens) else "yes"
+
+
+def careful_verdict(answer: str) -> Verdict | None:
+    """The word yes or the word no in any case; None if neither or both stand there."""
+    words = set(re.findall(r"\w+", answer.lower()))
+    if ("yes" in words) == ("no" in words):
+        return None
+    return "yes" if "yes" in words else "no"
+
+
+def _outcome(verdict: Verdict, label: str) -> str:
+    if verdict == "yes":
+        return "TP" if label == "yes" else "FP"
+    return "TN" if label == "no" else "FN"
+
+
+@dataclass(frozen=True)
+class Pope:
+    """POPE on the three COCO splits. Positive class: yes. Headline: mean F1 of the splits."""
+
+    name: str = "pope"
+    title: str = "POPE"
+    folder: str = "pope"
+    prefix: str = "coco_pope"
+    parser: str = "pope-official-1"
+    max_new_tokens: int = 128  # the default of LLaVA's model_vqa_loader.py
+    answer_keys: tuple[str, ...] = ("question_id",)
+    answers_select: bool = False
+    headlines: tuple[str, ...] = ("mean_f1", "mean_accuracy")
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        return KINDS
+
+    def files(self, root: Path) -> list[Path]:
+        """The three question files; FileNotFoundError names the one that is missing."""
+        paths = [root / f"{self.prefix}_{split}.json" for split in SPLITS]
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path}: no such POPE file; --data-root must hold "
+                    f"{self.prefix}_{{random,popular,adversarial}}.json."
+                )
+        return paths
+
+    def load(self, root: Path) -> list[Question]:
+        """All questions, ids as LLaVA numbers them."""
+        folder = image_folder(root, ("images", "val2014"))
+        questions: list[Question] = []
+        for split, path in zip(SPLITS, self.files(root), strict=True):
+            for number, row in enumerate(read_json_rows(path), start=1):
+                questions.append(_question(path, number, row, split, folder))
+        seen: set[str] = set()
+        for question in questions:
+            if question.id in seen:
+                raise ValueError(
+                    f"{root}: question_id {int(question.id) - ID_OFFSET[question.category]} "
+                    f"stands twice in the {question.category} file; take the official file."
+                )
+            seen.add(question.id)
+        return questions
+
+    def score(
+        self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
+    ) -> list[Unit]:
+        """One unit per question, with the confusion counts of its split in both readings."""
+        return [_unit(question, answers[question.id]) for question in questions]
+
+    def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
+        """Per split, and the unweighted means that papers quote."""
+        by_split = {
+            s: _split_metrics(sums, s) for s in SPLITS if any(k.startswith(f"{s}/") for k in sums)
+        }
+        means = {
+            "mean_f1": np.mean([m["f1"] for m in by_split.values()], axis=0),
+            "mean_accuracy": np.mean([m["accuracy"] for m in by_split.values()], axis=0),
+        }
+        return means | {f"{s}/{k}": v for s, m in by_split.items() for k, v in m.items()}
+
+
+def _question(
+    path: Path, number: int, row: Mapping[str, object], split: str, folder: str
+) -> Question:
+    identity, image, text, label = (
+        row.get(key) for key in ("question_id", "image", "text", "label")
+    )
+    if not isinstance(identity, int) or not isinstance(image, str) or not isinstance(text, str):
+        raise ValueError(f"{path}, row {number}: needs question_id (number), image and text.")
+    if label not in ("yes", "no"):
+        raise ValueError(f"{path}, row {number}: label {label!r} is neither yes nor no.")
+    return Question(
+        id=str(ID_OFFSET[split] + identity),
+        prompt=text + SUFFIX,
+        image=f"{folder}/{image}",
+        label=str(label),
+        category=split,
+    )
+
+
+def _unit(question: Question, answer: str) -> Unit:
+    official, careful = official_verdict(answer), careful_verdict(answer)
+    counts = {_outcome(official, question.label): 1.0, "n": 1.0, f"label_{question.label}": 1.0}
+    if careful is None:
+        counts["unreadable"] = 1.0
+    else:
+        counts["careful_" + _outcome(careful, question.label)] = 1.0
+    return Unit(
+        id=question.id,
+        cluster=f"{question.image} {question.prompt.removesuffix(SUFFIX)}",
+        counts={f"{question.category}/{key}": value for key, value in counts.items()},
+        right=official == question.label,
+        category=question.category,
+        question=question.prompt.removesuffix(SUFFIX),
+        answer=answer,
+        reading=official if careful else f"{official} (unreadable)",
+        label=question.label,
+        images=(question.image,) if question.image else (),
+    )
+
+
+def _split_metrics(sums: Counts, split: str) -> dict[str, np.ndarray]:
+    n = sums[f"{split}/n"]
+    zero = np.zeros_like(n)
+
+    def count(name: str) -> np.ndarray:
+        return sums.get(f"{split}/{name}", zero)
+
+    tp, fp, tn, fn = (count(k) for k in ("TP", "FP", "TN", "FN"))
+    ctp, cfp, ctn = (count(f"careful_{k}") for k in ("TP", "FP", "TN"))
+    return {
+        "accuracy": ratio(tp + tn, n),
+        # The official script divides by zero where no answer is yes; here precision is then
+        # undefined (NaN) and F1, written without it, is 0.
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "yes_ratio": ratio(tp + fp, n),
+        "unreadable": ratio(count("unreadable"), n),
+        "careful_accuracy": ratio(ctp + ctn, n),
+        # An unreadable answer to a yes-question is a miss: the recall's whole is all of them.
+        "careful_f1": ratio(2 * ctp, ctp + cfp + count("label_yes")),
+    }

@@ -1,0 +1,74 @@
+"""How a result was got: hashes of what was read and of the model, versions, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.progress import track
+
+PACKAGES = ("torch", "transformers", "open_clip_torch", "nltk", "textblob", "numpy", "pillow")
+WEIGHTS_AND_CONFIG = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}
+# Written by the Trainer beside the weights; they say nothing about what the model answers.
+TRAINING_RECORDS = {"trainer_state.json", "training_args.bin", "recipe.json", "all_results.json"}
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_hash(root: Path, paths: Iterable[Path]) -> str:
+    """sha256 over names (relative to the root) and contents, in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def model_hash(directory: Path) -> str:
+    """Hash of a model or tower directory: weights, configs, tokenizer, template; no checkpoints."""
+    paths = [
+        path
+        for folder in (directory, directory / "vision")
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path.is_file()
+        and path.suffix in WEIGHTS_AND_CONFIG
+        and path.name not in TRAINING_RECORDS
+    ]
+    return files_hash(directory, paths)
+
+
+def data_hashes(root: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Hash of each data file, by its name relative to the benchmark's folder."""
+    return {path.relative_to(root).as_posix(): file_hash(path) for path in files}
+
+
+def pictures_hash(root: Path, pictures: Iterable[str]) -> str:
+    """One hash over all pictures of a run; with a bar, COCO-sized sets take a while."""
+    digest = hashlib.sha256()
+    for name in track(sorted(set(pictures)), "hashing pictures", transient=True):
+        digest.update(f"{name}\0{file_hash(root / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change an answer."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """Commit of this checkout, with "-dirty" for local changes; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

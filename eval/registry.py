@@ -1,0 +1,31 @@
+"""The one registry of benchmarks: a name, and what it stands for."""
+
+from __future__ import annotations
+
+import difflib
+
+from eval.benchmark import LanguageBenchmark, TowerBenchmark
+from eval.benchmarks.chair import Chair
+from eval.benchmarks.mmvp import Mmvp
+from eval.benchmarks.pope import Pope
+from eval.tower.edits import Edits
+from eval.tower.mmvp_vlm import MmvpVlm
+from eval.tower.retrieval import Retrieval
+
+BENCHMARKS: dict[str, LanguageBenchmark | TowerBenchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (Pope(), Mmvp(), Chair(), MmvpVlm(), Edits(), Retrieval())
+}
+
+
+def find_benchmark(name: str) -> LanguageBenchmark | TowerBenchmark:
+    """The benchmark of that name.
+
+    Raises:
+        ValueError: there is none; suggests the nearest name.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"unknown benchmark {name!r}: {hint}There are {', '.join(BENCHMARKS)}.")

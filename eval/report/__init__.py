@@ -1,0 +1,1 @@
+"""Writing a comparison down: plots, a page, a Markdown file and json."""

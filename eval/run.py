@@ -1,0 +1,177 @@
+"""Score a model, a tower, or a file of answers.
+
+    python eval/run.py --model <dir> --benchmark pope mmvp --data-root <dir> --output <dir>
+    python eval/run.py --tower <dir> --benchmark mmvp_vlm --data-root <dir> --output <dir>
+    python eval/run.py --answers <file> --benchmark pope --data-root <pope folder>
+
+--data-root is the folder of the benchmark; with several benchmarks, the folder that holds one
+folder for each (pope/, mmvp/, chair/, mmvp_vlm/, edits/, captions/).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
+from eval.benchmarks.mmvp import Mmvp
+from eval.registry import BENCHMARKS, find_benchmark
+from eval.result import Result, point_metrics, write_result
+from eval.scoring import score_answers, score_models, score_towers
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """The command line; exactly one of model, tower and answers is set."""
+
+    benchmark: list[str]
+    data_root: Path
+    output: Path | None
+    model: str | None
+    tower: str | None
+    answers: Path | None
+    max_new_tokens: int | None
+    mmvp_labels: Literal["original", "corrected"]
+    batch_size: int
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
+    """Read the command line; argparse stops with a message on any error."""
+    parser = argparse.ArgumentParser(
+        prog="python eval/run.py",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--model", help="directory (or hub id) of a LLaVA model")
+    subject.add_argument("--tower", help="directory or open_clip name of a tower")
+    subject.add_argument("--answers", type=Path, help="answers made before; no model is loaded")
+    parser.add_argument(
+        "--benchmark", nargs="+", required=True, metavar="NAME", help=", ".join(BENCHMARKS)
+    )
+    parser.add_argument("--data-root", type=Path, required=True, help="folder of the benchmark(s)")
+    parser.add_argument("--output", type=Path, help="where answers and results are written")
+    parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
+    parser.add_argument(
+        "--mmvp-labels",
+        choices=("original", "corrected"),
+        default="original",
+        help="corrected: swap the four labels that MMVP's released file has wrong",
+    )
+    parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
+    arguments = RunArguments(**vars(parser.parse_args(argv)))
+    if arguments.answers is None and arguments.output is None:
+        parser.error("--output is needed with --model and --tower")
+    if arguments.answers is not None and len(arguments.benchmark) > 1:
+        parser.error("--answers belong to one benchmark; give one --benchmark")
+    if arguments.batch_size < 1 or (arguments.max_new_tokens or 1) < 1:
+        parser.error("--batch-size and --max-new-tokens must be at least 1")
+    return arguments
+
+
+def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | TowerBenchmark]:
+    """The named benchmarks with the command line's options.
+
+    Raises:
+        ValueError: an unknown name, or a tower benchmark for a model and the reverse.
+    """
+    chosen: list[LanguageBenchmark | TowerBenchmark] = []
+    for name in dict.fromkeys(arguments.benchmark):
+        benchmark = find_benchmark(name)
+        if isinstance(benchmark, TowerBenchmark) != (arguments.tower is not None):
+            wanted = "--tower" if isinstance(benchmark, TowerBenchmark) else "--model or --answers"
+            raise ValueError(f"benchmark {name!r} is run with {wanted}.")
+        if isinstance(benchmark, Mmvp):
+            benchmark = replace(benchmark, labels=arguments.mmvp_labels)
+        chosen.append(benchmark)
+    return chosen
+
+
+def benchmark_root(data_root: Path, folder: str, alone: bool) -> Path:
+    """The benchmark's own folder: the one of its name inside the data root, or the root itself.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if (data_root / folder).is_dir():
+        return data_root / folder
+    if alone and data_root.exists():
+        return data_root
+    missing = data_root if alone else data_root / folder
+    raise FileNotFoundError(f"{missing}: no such folder; check --data-root.")
+
+
+def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
+    """Score everything that was asked for; results are written as soon as each is there."""
+    chosen = choose_benchmarks(arguments)
+    roots = [benchmark_root(arguments.data_root, b.folder, len(chosen) == 1) for b in chosen]
+    towers = [(b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, TowerBenchmark)]
+    others = [
+        (b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, LanguageBenchmark)
+    ]
+    if arguments.tower is not None:
+        scored = score_towers(arguments.tower, towers)
+    elif arguments.answers is not None:
+        scored = score_answers(arguments.answers, others)
+    else:
+        assert arguments.model is not None
+        assert arguments.output is not None
+        scored = score_models(
+            arguments.model,
+            others,
+            arguments.output,
+            arguments.max_new_tokens,
+            arguments.batch_size,
+        )
+    results: list[tuple[Metrics, Result]] = []
+    for benchmark, result in scored:
+        if arguments.output is not None:
+            write_result(benchmark, result, arguments.output / f"{benchmark.name}.json")
+        results.append((benchmark, result))
+    return results
+
+
+def metric_table(benchmark: Metrics, result: Result) -> Table:
+    """All metrics of one result, shares in percent; headlines in bold."""
+    table = Table(title=f"{benchmark.title} · {len(result.units)} units", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in point_metrics(benchmark, result.units).items():
+        kind = kind_of(benchmark, name)
+        part = name.rpartition("/")[0]
+        text = (
+            "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else f"{value:.1f}"
+        )
+        style = "bold" if name in benchmark.headlines else None
+        table.add_row(f"{part}: {kind.title}" if part else kind.title, text, style=style)
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, print the tables; 1 and one message for an error that the user can mend."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler()])
+    console = Console()
+    try:
+        results = run(parse_arguments(argv))
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        Console(stderr=True).print(
+            "error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True
+        )
+        return 1
+    for benchmark, result in results:
+        console.print(metric_table(benchmark, result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
