@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 
@@ -25,6 +26,9 @@ class StageArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self.require("output_dir")
+        # Left alone, Trainer looks for GPUs, and two processes that find none train alone, both of
+        # them as the first.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
 
     def require(self, *names: str) -> None:

@@ -4,6 +4,8 @@ trainer."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -64,27 +66,36 @@ def assemble_once(
 ) -> Path:
     """Assemble the model on the first process; every process then opens the directory.
 
-    A run that goes on from a checkpoint keeps the directory it began with. ZeRO-3 would shard the
-    parts while they are opened here, on one process alone, and wait for the others for ever:
-    transformers must not know of DeepSpeed meanwhile.
+    A run that goes on from a checkpoint keeps the directory it began with. Under ZeRO-3 parts are
+    opened whole: sharding them, on one process alone, would wait for the others for ever.
     """
     output_dir = Path(args.output_dir)
     directory = output_dir / "assembled"
+    dtype = torch.bfloat16 if args.bf16 else torch.float32
     with args.main_process_first(local=False, desc="assemble"):
         begun = directory.is_dir() and last_checkpoint(output_dir) is not None
         if args.process_index == 0 and not begun:
-            unset_hf_deepspeed_config()
-            assemble(
-                vision_tower,
-                language_model,
-                directory,
-                system=system,
-                dtype=torch.bfloat16 if args.bf16 else torch.float32,
-                seed=args.seed,
-            )
-            if args.deepspeed:
-                set_hf_deepspeed_config(args.hf_deepspeed_config)
+            with _whole_models(args):
+                assemble(
+                    vision_tower,
+                    language_model,
+                    directory,
+                    system=system,
+                    dtype=dtype,
+                    seed=args.seed,
+                )
     return directory
+
+
+@contextmanager
+def _whole_models(args: StageArguments) -> Iterator[None]:
+    """transformers forgets DeepSpeed meanwhile, so that ZeRO-3 does not shard what is opened."""
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if args.deepspeed:
+            set_hf_deepspeed_config(args.hf_deepspeed_config)
 
 
 def open_llava(
@@ -102,7 +113,10 @@ def open_llava(
             "training/pretrain_projector.py"
         )
     dtype = torch.bfloat16 if args.bf16 and args.deepspeed else torch.float32
-    model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=dtype)
+    # On GPUs ZeRO-3 shards while it loads. On CPUs DeepSpeed's communication only starts with the
+    # engine (Trainer's `use_cpu`), and the engine shards there.
+    with _whole_models(args) if args.use_cpu else nullcontext():
+        model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=dtype)
     return model, AutoProcessor.from_pretrained(directory)
 
 
