@@ -2,8 +2,8 @@
 
 A stage script reads its recipe, calls `start_logging(args)`, returns at once if
 `is_finished(args)`, builds model and data, and calls `run_stage(trainer, save)`. The finished
-`output_dir` is itself the tower or MLLM directory. Scripts log through `logging.getLogger("training")`:
-run as a script, their `__name__` is no help.
+`output_dir` is itself the tower or MLLM directory. Scripts log through the logger "training": their
+`__name__` is "__main__" when they are run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -169,19 +169,12 @@ def _is_json(path: Path) -> bool:
 
 def parameter_table(model: nn.Module) -> str:
     """One line per part of the model: name, tensors, parameters, and how many of them learn."""
+    parts = defaultdict(nn.ParameterList)
+    for name, parameter in model.named_parameters():
+        parts[".".join(name.split(".")[:2])].append(parameter)
     lines = [f"{'part':<32}{'tensors':>9}{'parameters':>15}{'learning':>15}"]
-    for name, part in [*_parts(model), ("all", model)]:
-        tensors = sum(1 for _ in part.parameters())
-        counts = (get_model_param_count(part), get_model_param_count(part, trainable_only=True))
-        lines.append(f"{name:<32}{tensors:>9}{counts[0]:>15,}{counts[1]:>15,}")
+    for name, part in [*parts.items(), ("all", model)]:
+        tensors, total = sum(1 for _ in part.parameters()), get_model_param_count(part)
+        learning = get_model_param_count(part, trainable_only=True)
+        lines.append(f"{name:<32}{tensors:>9}{total:>15,}{learning:>15,}")
     return "\n".join(lines)
-
-
-def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in model.named_children():
-        children = [
-            (f"{name}.{inner}", part)
-            for inner, part in child.named_children()
-            if next(part.parameters(), None) is not None
-        ]
-        yield from children if 1 < len(children) <= 8 else [(name, child)]

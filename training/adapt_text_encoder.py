@@ -1,0 +1,83 @@
+"""Stage 1: give a CLIP's text encoder rotary positions, distilled from the original.
+
+python training/adapt_text_encoder.py training/recipes/adapt_text_encoder.yaml --output_dir <dir>
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from training.arguments import StageArguments
+from training.recipe import read_recipe
+from training.stage import StageTrainer, is_finished, run_stage, start_logging
+from vision_tower.batches import CaptionTexts, TextCollator
+from vision_tower.captions import read_captions
+from vision_tower.export import check_exportable
+from vision_tower.objectives import DistillationObjective
+from vision_tower.towers import load_tower, save_tower
+
+logger = logging.getLogger("training")
+
+
+@dataclass
+class AdaptTextEncoder(StageArguments):
+    """Defaults: TULIP's recipe, whose rotary text encoder CLIP-IN uses; 640 texts over 8 GPUs."""
+
+    tower: str = field(default="", metadata={"help": "open_clip tag, hub id or directory."})
+    captions: list[str] = field(default_factory=list, metadata={"help": "ShareGPT4V json files."})
+    context_length: int = field(default=248, metadata={"help": "Tokens a caption may have."})
+    rotary_base: float = field(default=10000.0, metadata={"help": "Base of the rotary angles."})
+    distillation: Literal["cosine", "mse"] = field(
+        default="cosine", metadata={"help": "How the student follows the teacher."}
+    )
+
+    per_device_train_batch_size: int = field(default=80, metadata={"help": "Texts per device."})
+    num_train_epochs: float = field(default=5.0, metadata={"help": "Passes over the captions."})
+    learning_rate: float = field(default=5e-4, metadata={"help": "AdamW's peak rate."})
+    weight_decay: float = field(default=0.1, metadata={"help": "AdamW's decay."})
+    warmup_steps: float = field(default=1000, metadata={"help": "Steps, or a share below 1."})
+
+    def __post_init__(self) -> None:
+        self.require("tower", "captions")
+        super().__post_init__()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_recipe(AdaptTextEncoder, argv)
+    start_logging(args)
+    if is_finished(args):
+        return
+
+    logger.info("Loading the tower %s.", args.tower)
+    teacher = load_tower(args.tower)
+    check_exportable(teacher.visual)
+
+    logger.info("Making a student with rotary positions for %d tokens.", args.context_length)
+    student = teacher.with_rotary_text(args.context_length, args.rotary_base)
+    student.text.token_embedding.requires_grad_(False)  # as TULIP: words keep their meaning
+
+    logger.info("Reading captions.")
+    captions = read_captions(args.captions, image_root="", check_images=False)
+
+    logger.info("Distilling on %d short and as many long captions.", len(captions))
+    trainer = StageTrainer(
+        model=DistillationObjective(student.text, teacher.text, args.distillation),
+        args=args,
+        train_dataset=CaptionTexts(captions),
+        data_collator=TextCollator(teacher.tokenizer),  # cuts at the teacher's window
+    )
+
+    def save(state: dict, directory: object) -> None:
+        trained = {
+            f"text.{n.removeprefix('student.')}": v
+            for n, v in state.items()
+            if n.startswith("student.")
+        }
+        save_tower(student, directory, {**student.state_dict(), **trained})
+
+    run_stage(trainer, save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Stage 2: train both encoders of a tower on short and long captions and on edit pairs (CLIP-IN).
+
+python training/train_vision_tower.py training/recipes/train_vision_tower.yaml --tower <dir> ...
+deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed/zero2.json
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from training.arguments import StageArguments
+from training.recipe import read_recipe
+from training.stage import StageTrainer, is_finished, run_stage, start_logging
+from vision_tower.batches import CaptionsAndEdits, PairCollator, PairedSampler
+from vision_tower.captions import read_captions
+from vision_tower.edits import Edits
+from vision_tower.export import check_exportable
+from vision_tower.objectives import ContrastiveObjective
+from vision_tower.towers import load_tower, save_tower
+
+logger = logging.getLogger("training")
+
+
+@dataclass
+class TrainVisionTower(StageArguments):
+    """Defaults: Long-CLIP's, FG-CLIP's and HiMo-CLIP's common recipe, over 8 GPUs."""
+
+    tower: str = field(default="", metadata={"help": "Tower directory, of stage 1 for long texts."})
+    captions: list[str] = field(default_factory=list, metadata={"help": "ShareGPT4V json files."})
+    image_root: str = field(default="", metadata={"help": "Folder of the captions' image paths."})
+    edits: list[str] = field(default_factory=list, metadata={"help": "UltraEdit parquet files."})
+    edit_batch_size: int = field(default=256, metadata={"help": "Edit pairs per device and step."})
+    short_weight: float = field(default=1.0, metadata={"help": "Weight of L_short."})
+    long_weight: float = field(default=1.0, metadata={"help": "Weight of L_long."})
+    hard_negative_weight: float = field(default=1.0, metadata={"help": "Weight of L_HN."})
+
+    per_device_train_batch_size: int = field(
+        default=256, metadata={"help": "Caption rows per device and step."}
+    )
+    learning_rate: float = field(default=1e-6, metadata={"help": "AdamW's peak rate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay."})
+    warmup_steps: float = field(default=200, metadata={"help": "Steps, or a share below 1."})
+
+    def __post_init__(self) -> None:
+        self.require("tower", "captions", "image_root")
+        if self.hard_negative_weight:
+            self.require("edits")
+        if self.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "gradient_accumulation_steps > 1 would shrink the negatives to one micro-batch's: "
+                "raise per_device_train_batch_size, or the number of devices."
+            )
+        self.dataloader_drop_last = True  # every rank must bring as many rows to the global loss
+        super().__post_init__()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_recipe(TrainVisionTower, argv)
+    start_logging(args)
+    if is_finished(args):
+        return
+
+    logger.info("Loading the tower %s.", args.tower)
+    tower = load_tower(args.tower)
+    check_exportable(tower.visual)
+    tower.requires_grad_(True)  # both encoders and the temperature
+
+    logger.info("Reading captions and edit pairs.")
+    captions = read_captions(args.captions, args.image_root)
+    edits = Edits(args.edits) if args.hard_negative_weight else None
+    sampler = PairedSampler(
+        captions=len(captions),
+        edits=0 if edits is None else len(edits),
+        batch_size=args.per_device_train_batch_size * args.world_size,
+        edit_batch_size=0 if edits is None else args.edit_batch_size * args.world_size,
+        seed=args.seed,
+    )
+
+    logger.info("Training on %d captions and %d edit pairs.", len(captions), sampler.edits)
+    objective = ContrastiveObjective(
+        tower, args.short_weight, args.long_weight, args.hard_negative_weight
+    )
+    trainer = StageTrainer(
+        model=objective,
+        args=args,
+        train_dataset=CaptionsAndEdits(captions, edits, tower.preprocess),
+        train_sampler=sampler,
+        data_collator=PairCollator(tower.tokenizer),
+    )
+    prefix = "tower."
+    run_stage(
+        trainer,
+        lambda state, directory: save_tower(
+            tower, directory, {name.removeprefix(prefix): v for name, v in state.items()}
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What the two tower stages minimise: modules that take a batch and return losses by name.
+
+Shape letters: B captions, E edit pairs, N = B + 2E, L tokens, D embedding, W ranks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vision_tower.losses import (
+    clip_loss,
+    cosine_distillation,
+    mse_distillation,
+    symmetric_hard_negative_loss,
+)
+from vision_tower.towers import Tower
+
+DISTILLATIONS = {"cosine": cosine_distillation, "mse": mse_distillation}
+
+
+class DistillationObjective(nn.Module):
+    """Stage 1: the student's pooled, projected features follow the frozen teacher's."""
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, distillation: Literal["cosine", "mse"]
+    ) -> None:
+        super().__init__()
+        self.student, self.teacher = student, teacher.requires_grad_(False).eval()
+        self.distillation = DISTILLATIONS[distillation]
+
+    def train(self, mode: bool = True) -> DistillationObjective:
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, tokens: Int[Tensor, "B L"]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            teacher_BD = self.teacher(tokens)
+        return {"loss": self.distillation(self.student(tokens).float(), teacher_BD.float())}
+
+
+class ContrastiveObjective(nn.Module):
+    """Stage 2: L = short L_short + long L_long + hard_negative L_HN, over all ranks' rows.
+
+    A part of weight 0 is neither encoded nor computed. Every rank must bring as many rows.
+    """
+
+    def __init__(
+        self, tower: Tower, short: float = 1.0, long: float = 1.0, hard_negative: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.tower = tower
+        self.weights = {"short": short, "long": long, "hard_negative": hard_negative}
+        if min(self.weights.values()) < 0 or not any(self.weights.values()):
+            raise ValueError(f"the weights {self.weights} must be >= 0, one of them > 0.")
+
+    def activation_checkpointing_enable(self, **_: object) -> None:
+        """The Trainer's --activation_checkpointing: recompute blocks in the backward pass."""
+        self.tower.visual.set_grad_checkpointing(True)
+        self.tower.text.set_grad_checkpointing(True)
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "N 3 H W"],
+        short_tokens: Int[Tensor, "N L"],
+        long_tokens: Int[Tensor, "B L2"],
+    ) -> dict[str, Tensor]:
+        """Rows of pictures and of short texts: B captions, then E sources, then E edited."""
+        short, long, hard_negative = (weight > 0 for weight in self.weights.values())
+        captions = len(long_tokens)
+        pairs = (len(pixel_values) - captions) // 2 if hard_negative else 0
+        end = captions + 2 * pairs
+        images = pixel_values[0 if short or long else captions : end]
+        texts = [short_tokens[0 if short else captions : end], long_tokens[: captions * long]]
+        features, scale = self.tower(images, texts)
+        sizes = [captions * (short or long), pairs, pairs, captions * short, pairs, pairs]
+        parts = gather_ranks(torch.cat(features)).split([*sizes, captions * long], dim=1)
+        return self._losses([part.flatten(0, 1) for part in parts], scale)
+
+    def _losses(self, features: list[Float[Tensor, "rows D"]], scale: Tensor) -> dict[str, Tensor]:
+        image, source_image, edited_image, short, source, edited, long = features
+        losses = {}
+        # Under autocast the logits would be bf16, whose steps near 100 are half a unit.
+        with torch.autocast(image.device.type, enabled=False):
+            if self.weights["short"]:
+                losses["short"] = clip_loss(image, short, scale)
+            if self.weights["long"]:
+                losses["long"] = clip_loss(image, long, scale)
+            if self.weights["hard_negative"]:
+                losses["hard_negative"] = symmetric_hard_negative_loss(
+                    source_image, edited_image, source, edited, scale
+                )
+        total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        return {"loss": total, **losses, "logit_scale": scale}
+
+
+class GatherRanks(torch.autograd.Function):
+    """All ranks' rows, so that negatives are global.
+
+    Every rank computes the same loss from the same gathered rows. The sum over ranks of the
+    gradients towards this rank's rows is thus W times its own, with nothing to send; the mean over
+    ranks that DDP and ZeRO take afterwards makes it the gradient of the one big batch.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, rows: Float[Tensor, "rows D"]
+    ) -> Float[Tensor, "W rows D"]:
+        gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.stack(gathered)
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: Float[Tensor, "W rows D"]
+    ) -> Float[Tensor, "rows D"]:
+        return gradient[dist.get_rank()] * dist.get_world_size()
+
+
+def gather_ranks(rows: Float[Tensor, "rows D"]) -> Float[Tensor, "W rows D"]:
+    """Rows of every rank, with gradient; of this process alone where there is no process group."""
+    return GatherRanks.apply(rows) if dist.is_initialized() else rows[None]

@@ -1,0 +1,164 @@
+"""CLIP's text encoder with rotary positions in place of learned ones, so that captions may be long.
+
+Parameters keep open_clip's names and shapes: the state dict of the encoder it replaces loads with
+`positional_embedding` the only key left over. Rotation as TULIP (arXiv 2410.10034) and CLIP-IN:
+base 10000, the full head dimension, adjacent pairs, every layer, in fp32.
+
+Shape letters: B captions, L tokens, D width, H heads, K head dimension, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from jaxtyping import Float, Int
+from open_clip.transformer import TextTransformer, text_global_pool
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+LEFT_OVER = {"positional_embedding"}
+
+
+def rotary_angles(
+    length: int, head_dim: int, base: float, device: torch.device
+) -> tuple[Float[Tensor, "L K2"], Float[Tensor, "L K2"]]:
+    """Cosine and sine of position * base^(-2i/K) for pair i. Computed, not kept in a buffer: a
+    model cast to bf16 would carry a bf16 table, which is off by whole positions at length 248."""
+    frequency = base ** -(torch.arange(0, head_dim, 2, device=device).double() / head_dim)
+    angle_LK = torch.outer(torch.arange(length, device=device).double(), frequency)
+    return angle_LK.cos().float(), angle_LK.sin().float()
+
+
+def rotate(
+    x: Float[Tensor, "*batch L K"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
+) -> Float[Tensor, "*batch L K"]:
+    """Turn each adjacent pair (x[2i], x[2i+1]) by its angle, in fp32; returns x's dtype."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+class RotaryAttention(nn.Module):
+    """Causal self-attention on rotated queries and keys; named as nn.MultiheadAttention is."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.zeros(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
+    ) -> Float[Tensor, "B L D"]:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 B H L K
+        query, key = rotate(qkv[:2], cos, sin).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, qkv[2], is_causal=True)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class RotaryBlock(nn.Module):
+    def __init__(
+        self, width: int, heads: int, mlp_width: int, activation: type[nn.Module], eps: float
+    ) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width, eps=eps)
+        self.attn = RotaryAttention(width, heads)
+        self.ln_2 = nn.LayerNorm(width, eps=eps)
+        layers = {
+            "c_fc": nn.Linear(width, mlp_width),
+            "gelu": activation(),
+            "c_proj": nn.Linear(mlp_width, width),
+        }
+        self.mlp = nn.Sequential(OrderedDict(layers))
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
+    ) -> Float[Tensor, "B L D"]:
+        x = x + self.attn(self.ln_1(x), cos, sin)
+        return x + self.mlp(self.ln_2(x))
+
+
+class RotaryTransformer(nn.Module):
+    def __init__(self, blocks: list[RotaryBlock]) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(blocks)
+        self.grad_checkpointing = False
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
+    ) -> Float[Tensor, "B L D"]:
+        for block in self.resblocks:
+            if self.grad_checkpointing and self.training:
+                x = checkpoint(block, x, cos, sin, use_reentrant=False)
+            else:
+                x = block(x, cos, sin)
+        return x
+
+
+class RotaryTextEncoder(nn.Module):
+    """Made from an open_clip TextTransformer, whose weights, activation and pooling it takes over.
+
+    `context_length` is where captions are cut; it sizes nothing. Raises ValueError, with the
+    reason, for a text encoder that this architecture cannot stand in for.
+    """
+
+    def __init__(self, text: TextTransformer, context_length: int, base: float = 10000.0) -> None:
+        super().__init__()
+        _check_replaceable(text)
+        block = text.transformer.resblocks[0]
+        self.heads, self.base, self.context_length = text.heads, base, context_length
+        self.vocab_size, self.pool_type, self.eos_id = text.vocab_size, text.pool_type, text.eos_id
+        self.token_embedding = nn.Embedding(text.vocab_size, text.width)
+        arguments = (text.width, text.heads, block.mlp.c_fc.out_features, type(block.mlp.gelu))
+        self.transformer = RotaryTransformer(
+            [RotaryBlock(*arguments, block.ln_1.eps) for _ in text.transformer.resblocks]
+        )
+        self.ln_final = nn.LayerNorm(text.width, eps=text.ln_final.eps)
+        self.text_projection = nn.Parameter(torch.zeros_like(text.text_projection))
+        told = self.load_state_dict(text.state_dict(), strict=False)
+        if told.missing_keys or set(told.unexpected_keys) != LEFT_OVER:
+            raise ValueError(
+                f"the text encoder's weights do not fit: missing {told.missing_keys}, left over "
+                f"{told.unexpected_keys} where only {sorted(LEFT_OVER)} may be."
+            )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.transformer.grad_checkpointing = enable
+
+    def forward(self, token_BL: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
+        """Embedding at each caption's end token. What follows that token has no influence."""
+        x = self.token_embedding(token_BL)
+        head_dim = x.shape[-1] // self.heads
+        cos, sin = rotary_angles(token_BL.shape[1], head_dim, self.base, token_BL.device)
+        x = self.ln_final(self.transformer(x, cos, sin))
+        return text_global_pool(x, token_BL, self.pool_type, self.eos_id) @ self.text_projection
+
+
+def _check_replaceable(text: nn.Module) -> None:
+    """Only plain, causal, end-token-pooled text transformers of open_clip have a rotary twin."""
+    if not isinstance(text, TextTransformer):
+        reason = f"it is a {type(text).__name__}, not open_clip's own text transformer"
+    elif text.attn_mask is None or text.cls_emb is not None:
+        reason = "its attention is not plainly causal"
+    elif text.pool_type not in ("argmax", "eos"):
+        reason = f"it pools by {text.pool_type!r}, not at the caption's end token"
+    elif not isinstance(text.text_projection, nn.Parameter):
+        reason = "its text projection is not a bare matrix"
+    elif {name.split(".", 1)[1] for name, _ in text.transformer.resblocks.named_parameters()} != {
+        f"{part}.{kind}"
+        for part in ("ln_1", "ln_2", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
+        for kind in ("weight", "bias")
+    } | {"attn.in_proj_weight", "attn.in_proj_bias"}:
+        reason = "its blocks hold more than attention, MLP and two norms"
+    elif (text.width // text.heads) % 2:
+        reason = f"its head dimension {text.width // text.heads} is odd, so pairs do not fit"
+    else:
+        return
+    raise ValueError(
+        f"this tower's text encoder cannot get rotary positions: {reason}. Use a CLIP such as "
+        "ViT-L-14-336-quickgelu:openai."
+    )

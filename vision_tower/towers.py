@@ -1,0 +1,248 @@
+"""The CLIP a tower comes from: opened from anywhere open_clip opens models, saved as a directory.
+
+A tower directory holds open_clip_config.json and open_clip_model.safetensors (open_clip's
+"local-dir:" layout; a rotary text encoder is told by the extra key "rotary_text"), the tokenizer's
+files if it is a Hugging Face one, and vision/, a stock transformers vision model + image processor.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import open_clip
+import torch
+from jaxtyping import Float, Int
+from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import TextTransformer
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision_tower.export import export_vision
+from vision_tower.rotary_text import RotaryTextEncoder
+
+logger = logging.getLogger(__name__)
+
+OpenClipTokenizer = SimpleTokenizer | HFTokenizer | SigLipTokenizer
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+MAX_LOGIT_SCALE = math.log(100)  # CLIP: the temperature never makes logits larger than 100x
+
+
+class Tokenizer:
+    """Captions to token ids [B, L], cut at `context_length` and trimmed to the longest of them.
+
+    Trimming changes no feature: attention is causal and pooling is at the end token. Text encoders
+    of another kind get every batch at full length.
+    """
+
+    def __init__(self, tokenize: OpenClipTokenizer, text: nn.Module) -> None:
+        self._tokenize = tokenize
+        self.context_length = text.context_length
+        trims = isinstance(text, RotaryTextEncoder) or _is_plainly_causal(text)
+        self._pool_type, self._eos_id = (text.pool_type, text.eos_id) if trims else ("", 0)
+
+    def __call__(self, captions: list[str]) -> Int[Tensor, "B L"]:
+        token_BL = self._tokenize(captions, context_length=self.context_length)
+        if self._pool_type == "argmax":
+            end_B = token_BL.argmax(dim=-1)
+        elif self._pool_type == "eos":
+            end_B = (token_BL == self._eos_id).int().argmax(dim=-1)
+        else:
+            return token_BL
+        return token_BL[:, : int(end_B.max()) + 1]
+
+    def save(self, directory: Path) -> None:
+        """open_clip's own BPE needs no file."""
+        if isinstance(self._tokenize, HFTokenizer):
+            self._tokenize.save_pretrained(directory)
+
+
+class Tower(nn.Module):
+    """Image encoder, text encoder and temperature. `config` is open_clip_config.json's content."""
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        text: nn.Module,
+        logit_scale: nn.Parameter,
+        logit_bias: nn.Parameter | None,
+        tokenize: OpenClipTokenizer,
+        config: dict,
+    ) -> None:
+        super().__init__()
+        self.visual, self.text = visual, text
+        self.logit_scale, self.logit_bias = logit_scale, logit_bias
+        self.config = config
+        self.tokenizer = Tokenizer(tokenize, text)
+        cfg = PreprocessCfg(size=visual.image_size, **config["preprocess_cfg"])
+        self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(cfg, is_train=False)
+        self._tokenize = tokenize
+
+    @property
+    def context_length(self) -> int:
+        return self.tokenizer.context_length
+
+    def encode_image(
+        self, pixel_values_BCHW: Float[Tensor, "B 3 H W"], normalize: bool = False
+    ) -> Float[Tensor, "B D"]:
+        return _features(self.visual(pixel_values_BCHW), normalize)
+
+    def encode_text(
+        self, token_BL: Int[Tensor, "B L"], normalize: bool = False
+    ) -> Float[Tensor, "B D"]:
+        return _features(self.text(token_BL), normalize)
+
+    def forward(
+        self, pixel_values_BCHW: Float[Tensor, "B 3 H W"], token_batches: list[Int[Tensor, "_ _"]]
+    ) -> tuple[list[Float[Tensor, "_ D"]], Float[Tensor, ""]]:
+        """Normalised features of the pictures, then of each batch of texts that has rows, and the
+        scale. Training goes through here: ZeRO-3 gathers a module's parameters when it is called.
+        """
+        texts = [self.encode_text(tokens, True) for tokens in token_batches if len(tokens)]
+        return [self.encode_image(pixel_values_BCHW, True), *texts], self.scale()
+
+    def scale(self) -> Float[Tensor, ""]:
+        """exp of the temperature, held at 100 in place before use, as open_clip does each step."""
+        with torch.no_grad():
+            self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        return self.logit_scale.exp().squeeze()
+
+    def with_rotary_text(self, context_length: int, base: float) -> Tower:
+        """The same tower, sharing the image side, with a rotary copy of its text encoder."""
+        text = RotaryTextEncoder(self.text, context_length, base)
+        model_cfg = self.config["model_cfg"]
+        text_cfg = {**model_cfg["text_cfg"], "context_length": context_length}
+        config = {
+            **self.config,
+            "model_cfg": {**model_cfg, "text_cfg": text_cfg},
+            "rotary_text": {"base": base},
+        }
+        return Tower(self.visual, text, self.logit_scale, self.logit_bias, self._tokenize, config)
+
+
+def _is_plainly_causal(text: nn.Module) -> bool:
+    causal = isinstance(text, TextTransformer) and text.attn_mask is not None
+    return causal and text.cls_emb is None
+
+
+def _cut_mask(_: nn.Module, args: tuple[Tensor], kwargs: dict[str, Tensor]) -> tuple[tuple, dict]:
+    """open_clip hands its transformer the mask of the full length, whatever the batch's length."""
+    length = args[0].shape[1]
+    return args, {**kwargs, "attn_mask": kwargs["attn_mask"][..., :length, :length]}
+
+
+def _features(features_BD: Tensor, normalize: bool) -> Tensor:
+    return F.normalize(features_BD.float(), dim=-1) if normalize else features_BD
+
+
+def load_tower(name_or_path: str) -> Tower:
+    """Open `<architecture>:<tag>` ("ViT-L-14-336-quickgelu:openai"), "hf-hub:<id>" or a directory.
+
+    Raises FileNotFoundError or ValueError that says what is missing and what to do.
+    """
+    if Path(name_or_path).is_dir():
+        return _load_directory(Path(name_or_path))
+    if name_or_path.startswith("hf-hub:"):
+        return _from_open_clip(name_or_path)
+    name, _, tag = name_or_path.partition(":")
+    if name not in open_clip.list_models():
+        raise FileNotFoundError(
+            f"the tower {name_or_path!r} is neither a directory nor an open_clip model. Give a "
+            'tower directory, "<architecture>:<tag>" or "hf-hub:<id>".'
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags and not Path(tag).is_file():
+        known = ", ".join(tags) or "none: give a file"
+        raise ValueError(f"{name!r} has no weights {tag!r}. Say {name}:<tag>; tags: {known}.")
+    weights = open_clip.get_pretrained_cfg(name, tag) or {}
+    if weights.get("quick_gelu") and not open_clip.get_model_config(name).get("quick_gelu"):
+        raise ValueError(
+            f"the weights {name_or_path!r} were trained with QuickGELU: say {name}-quickgelu:{tag}."
+        )
+    return _from_open_clip(name, tag)
+
+
+def _load_directory(directory: Path) -> Tower:
+    if not (directory / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{directory} is no tower: it has no {CONFIG}. A stage that was stopped leaves "
+            "checkpoints only; run it again to finish it."
+        )
+    if not any(directory.glob(pattern) for pattern in ("open_clip*.safetensors", "open_clip*.bin")):
+        raise FileNotFoundError(
+            f"{directory} holds no weights: {WEIGHTS} is missing. Copy it there, or make the tower "
+            "again."
+        )
+    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    if "rotary_text" in config:
+        return _load_rotary(directory, config)
+    return _from_open_clip(f"local-dir:{directory}")
+
+
+def _load_rotary(directory: Path, config: dict) -> Tower:
+    """open_clip has no rotary text encoder: build its absolute twin, then put ours in its place."""
+    sizes = {name: v for name, v in config["model_cfg"].items() if name != "custom_text"}
+    tokenize = open_clip.get_tokenizer(f"local-dir:{directory}")
+    tower = _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
+    tower = tower.with_rotary_text(tower.context_length, config["rotary_text"]["base"])
+    tower.load_state_dict(_renamed(load_file(directory / WEIGHTS), _to_memory), strict=True)
+    return tower
+
+
+def _from_open_clip(name: str, tag: str | None = None) -> Tower:
+    model_cfg = open_clip.get_model_config(name)
+    if model_cfg is None or "multimodal_cfg" in model_cfg:
+        raise ValueError(f"{name!r} is no CLIP of one image and one text encoder: choose another.")
+    model = open_clip.create_model(name, tag, force_custom_text=True, require_pretrained=True)
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    config = {
+        "model_cfg": model_cfg,
+        "preprocess_cfg": {key: preprocess[key] for key in PREPROCESS_KEYS},
+    }
+    return _assembled(
+        cast("open_clip.CustomTextCLIP", model), open_clip.get_tokenizer(name), config
+    )
+
+
+def _assembled(model: open_clip.CustomTextCLIP, tokenize: OpenClipTokenizer, config: dict) -> Tower:
+    if _is_plainly_causal(model.text):
+        model.text.transformer.register_forward_pre_hook(_cut_mask, with_kwargs=True)
+    return Tower(model.visual, model.text, model.logit_scale, model.logit_bias, tokenize, config)
+
+
+def save_tower(
+    tower: Tower, directory: str | Path, state: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the tower directory. `state` replaces the live weights (names of `tower.state_dict()`),
+    as it must under ZeRO-3, where these are shards."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in (state or tower.state_dict()).items()}
+    visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    export_vision(tower.visual, visual, tower.config["preprocess_cfg"], directory / "vision")
+    tower.tokenizer.save(directory)
+    on_disk = state if tower.config["model_cfg"].get("custom_text") else _renamed(state, _to_disk)
+    save_file(on_disk, directory / WEIGHTS, metadata={"format": "pt"})
+    (directory / CONFIG).write_text(json.dumps(tower.config, indent=2) + "\n", encoding="utf-8")
+
+
+def _renamed(state: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+    return {rename(name): tensor for name, tensor in state.items()}
+
+
+def _to_disk(name: str) -> str:
+    """open_clip's CLIP keeps its text encoder's parameters at the top; CustomTextCLIP in `text.`"""
+    return name.removeprefix("text.")
+
+
+def _to_memory(name: str) -> str:
+    return name if name.startswith(("visual.", "text.", "logit_")) else f"text.{name}"
