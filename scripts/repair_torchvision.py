@@ -1,10 +1,10 @@
 """Let `import torchvision` work beside a CPU build of torch, in this virtual environment only.
 
 Some package indexes offer a CPU build of torch but only the CUDA build of torchvision. Its compiled
-half then cannot load, and `import torchvision` dies with "operator torchvision::nms does not exist",
-taking open_clip, timm and transformers' image processors with it. Everything those need is the Python
-half. When (and only when) the import fails that way, this script puts a small import hook into
-site-packages that declares the two missing operators just before torchvision is imported.
+half then cannot load, and `import torchvision` dies ("operator torchvision::nms does not exist"),
+taking open_clip, timm and transformers' image processors with it. All that those need is the
+Python half. When (and only when) the import fails that way, this script puts a small import hook
+into site-packages that declares the two missing operators just before torchvision is imported.
 `torchvision.ops.nms` itself stays unavailable and says so when called.
 
     python scripts/repair_torchvision.py
@@ -18,7 +18,7 @@ import sysconfig
 from pathlib import Path
 
 HOOK_NAME = "torchvision_without_cuda"
-HOOK = '''"""Import hook: declare torchvision's operators when its compiled half cannot be loaded."""
+HOOK = '''"""Import hook: declare torchvision's operators when its compiled half cannot load."""
 
 import sys
 

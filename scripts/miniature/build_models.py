@@ -48,6 +48,7 @@ from scripts.miniature.language import (
 )
 from scripts.miniature.render import PICTURE_SIZE, render
 from scripts.miniature.world import EDITS, Scene, random_edit, random_scene_of
+from vision_tower.towers import load_tower, save_tower
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,6 @@ PREPROCESS = {
     "resize_mode": "shortest",
 }
 SCENES, SEED = 60_000, 0
-# No alt text is longer. The positions beyond are kept at their start, as little used as those of a
-# CLIP that saw web captions only; training without them costs a third.
-LONGEST_ALT_TEXT = 24
 
 
 def optimise(
@@ -133,29 +131,22 @@ def build_clip(directory: Path, steps: int, batch_size: int, rate: float) -> Non
         [pil_to_tensor(render(scene, generator)) for scene in tqdm(scenes, "pictures")]
     )
     torch.manual_seed(SEED)
-    short_text = config["text_cfg"] | {"context_length": LONGEST_ALT_TEXT}
-    model = open_clip.CustomTextCLIP(EMBEDDING_SIZE, VISION, short_text)
+    untrained = open_clip.CustomTextCLIP(EMBEDDING_SIZE, VISION, config["text_cfg"])
+    save_file(untrained.state_dict(), directory / "open_clip_model.safetensors")
+    tower = load_tower(str(directory))
     contrast = open_clip.ClipLoss()
     mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
 
     def loss_of_batch() -> torch.Tensor:
         rows = [rng.randrange(SCENES) for _ in range(batch_size)]
-        captions = [alt_text(scenes[row], rng) for row in rows]
-        token_BL = tokenizer(
-            captions, padding="max_length", max_length=LONGEST_ALT_TEXT, return_tensors="pt"
-        ).input_ids
+        token_BL = tower.tokenizer([alt_text(scenes[row], rng) for row in rows])
         pixel_values_BCHW = (pictures[rows].float() / 255 - mean) / std
-        image_BD, text_BD, scale = model(pixel_values_BCHW, token_BL)
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))
-        return contrast(image_BD.float(), text_BD.float(), scale)
+        image_BD = tower.encode_image(pixel_values_BCHW, normalize=True)
+        text_BD = tower.encode_text(token_BL, normalize=True)
+        return contrast(image_BD, text_BD, tower.scale())
 
-    optimise(model, loss_of_batch, steps, rate)
-    weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    learned = weights["text.positional_embedding"]
-    unused = torch.randn(TEXT["context_length"] - len(learned), learned.shape[1]) * 0.01
-    weights["text.positional_embedding"] = torch.cat([learned, unused.half()])
-    save_file(weights, directory / "open_clip_model.safetensors")
+    optimise(tower, loss_of_batch, steps, rate)
+    save_tower(tower, directory, {name: t.half() for name, t in tower.state_dict().items()})
 
 
 def fragments(scene: Scene, rng: random.Random) -> str:
@@ -242,8 +233,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=("clip", "llm"))
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch-size", type=int, default=256, help="llm: rows of 256 tokens")
+    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--batch-size", type=int, default=128, help="llm: rows of 256 tokens")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)

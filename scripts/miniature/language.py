@@ -28,7 +28,16 @@ BRIEF_REQUESTS = (
 DETAIL_REQUEST = "Please describe this image in detail."
 YES_NO_SUFFIX = "\nAnswer the question using a single word or phrase."
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
-_ALT_ENDINGS = ("", "", "", " stock photo", " wallpaper", " free download", " art print", " sticker")
+_ALT_ENDINGS = (
+    "",
+    "",
+    "",
+    " stock photo",
+    " wallpaper",
+    " free download",
+    " art print",
+    " sticker",
+)
 
 
 def at(place: int) -> str:
@@ -62,9 +71,7 @@ def alt_text(scene: Scene, rng: random.Random) -> str:
     """
     striking = [thing for thing in scene.things if thing.size == "large"] or list(scene.things[:1])
     named = rng.sample(striking, min(len(striking), rng.choice((1, 2, 2, 3))))
-    words = [
-        f"a {identity(thing) if rng.random() < 0.1 else thing.shape}" for thing in named
-    ]
+    words = [f"a {identity(thing) if rng.random() < 0.1 else thing.shape}" for thing in named]
     ground = f" on {scene.background}" if rng.random() < 0.1 else ""
     return listing(words).capitalize() + ground + rng.choice(_ALT_ENDINGS) + "."
 

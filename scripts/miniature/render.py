@@ -50,9 +50,12 @@ _TURN = 2 * np.pi
 _STAR = _corners(np.arange(10) * _TURN / 10, np.where(np.arange(10) % 2, 0.45, 1.1))
 _TRIANGLE = _corners(np.arange(3) * _TURN / 3, 1.1)
 _SQUARE = np.array([[-0.8, -0.8], [0.8, -0.8], [0.8, 0.8], [-0.8, 0.8]])
+_ARM = 0.33
 _CROSS = np.array(
-    [(-0.33, -1), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33)]
-    + [(0.33, 1), (-0.33, 1), (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)]
+    [
+        *((-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM)),
+        *((_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)),
+    ]
 )
 _angles = np.linspace(0, _TURN, 24, endpoint=False)
 _HEART = np.stack(
@@ -98,9 +101,7 @@ def _surface(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) 
     return np.clip(3.2 * (np.abs(dots) - 0.40), 0, 1)
 
 
-def _paint(
-    canvas: np.ndarray, thing: Thing, light: np.ndarray, rng: np.random.Generator
-) -> None:
+def _paint(canvas: np.ndarray, thing: Thing, light: np.ndarray, rng: np.random.Generator) -> None:
     radius = rng.uniform(*_RADIUS[thing.size])
     slack = max(0.4, (_CELL - 2 * radius) / 2)
     centre_x = (thing.column + 0.5) * _CELL + rng.uniform(-slack, slack)

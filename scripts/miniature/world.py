@@ -53,7 +53,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. Things are kept in reading order, so equal pictures are equal scenes."""
+    """What a picture shows. Things stand in reading order: equal pictures are equal scenes."""
 
     background: str
     things: tuple[Thing, ...]
@@ -138,9 +138,7 @@ def _new_thing(rng: random.Random, scene: Scene) -> Thing:
     looks = {(thing.shape, thing.colour) for thing in scene.things}
     free = [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in looks]
     shape, colour = rng.choice(free)
-    return Thing(
-        _free_place(rng, scene), shape, colour, rng.choice(SIZES), rng.choice(SURFACES)
-    )
+    return Thing(_free_place(rng, scene), shape, colour, rng.choice(SIZES), rng.choice(SURFACES))
 
 
 def _add(rng: random.Random, scene: Scene) -> Edit:
