@@ -7,7 +7,7 @@
 #   MODEL=out/projector IMAGE_ROOT=/data/llava EPOCHS=2 bash scripts/finetune.sh
 #
 # Several GPUs: started by `deepspeed` on all of them. One GPU or none: plain python, no DeepSpeed.
-# DEVICES=N overrules the count that is seen.
+# DEVICES=N overrules the count that is seen, DEEPSPEED=training/deepspeed/zero3.json the recipe's.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,41 +18,44 @@ if [[ $# -gt 0 && $1 == *.y*ml ]]; then
 fi
 
 # Each of these overrules the recipe when it is set; flags on the command line overrule both.
-SETTINGS=(
-  "model ${MODEL:-}"
-  "conversations ${CONVERSATIONS:-}"             # several files: separated by blanks
-  "image_root ${IMAGE_ROOT:-}"
-  "output_dir ${OUTPUT_DIR:-}"
-  "max_length ${MAX_LENGTH:-}"
-  "tune_vision_tower ${TUNE_VISION_TOWER:-}"
-  "vision_tower_learning_rate ${VISION_TOWER_LEARNING_RATE:-}"
-  "projector_learning_rate ${PROJECTOR_LEARNING_RATE:-}"
-  "learning_rate ${LEARNING_RATE:-}"
-  "warmup_steps ${WARMUP_STEPS:-}"
-  "weight_decay ${WEIGHT_DECAY:-}"
-  "num_train_epochs ${EPOCHS:-}"
-  "max_steps ${MAX_STEPS:-}"
-  "per_device_train_batch_size ${BATCH_SIZE:-}"
-  "gradient_accumulation_steps ${ACCUMULATION:-}"
-  "gradient_checkpointing ${GRADIENT_CHECKPOINTING:-}"
-  "bf16 ${BF16:-}"
-  "seed ${SEED:-}"
-  "report_to ${REPORT_TO:-}"
-)
 FLAGS=()
-for setting in "${SETTINGS[@]}"; do
-  read -r -a words <<<"$setting"
-  if [[ ${#words[@]} -gt 1 ]]; then
-    FLAGS+=("--${words[0]}" "${words[@]:1}")
-  fi
-done
+setting() {
+  if [[ -n $2 ]]; then FLAGS+=("--$1" "$2"); fi
+}
+setting model "${MODEL:-}"
+setting image_root "${IMAGE_ROOT:-}"
+setting output_dir "${OUTPUT_DIR:-}"
+setting max_length "${MAX_LENGTH:-}"
+setting tune_vision_tower "${TUNE_VISION_TOWER:-}"
+setting vision_tower_learning_rate "${VISION_TOWER_LEARNING_RATE:-}"
+setting projector_learning_rate "${PROJECTOR_LEARNING_RATE:-}"
+setting learning_rate "${LEARNING_RATE:-}"
+setting lr_scheduler_type "${SCHEDULER:-}"
+setting warmup_steps "${WARMUP_STEPS:-}"
+setting weight_decay "${WEIGHT_DECAY:-}"
+setting num_train_epochs "${EPOCHS:-}"
+setting max_steps "${MAX_STEPS:-}"
+setting per_device_train_batch_size "${BATCH_SIZE:-}"
+setting gradient_accumulation_steps "${ACCUMULATION:-}"
+setting gradient_checkpointing "${GRADIENT_CHECKPOINTING:-}"
+setting bf16 "${BF16:-}"
+setting tf32 "${TF32:-}"
+setting dataloader_num_workers "${WORKERS:-}"
+setting save_steps "${SAVE_STEPS:-}"
+setting seed "${SEED:-}"
+setting report_to "${REPORT_TO:-}"
+if [[ -n ${CONVERSATIONS:-} ]]; then
+  read -r -a FILES <<<"$CONVERSATIONS" # several files, separated by blanks
+  FLAGS+=(--conversations "${FILES[@]}")
+fi
 
 DEVICES=${DEVICES:-$(python -c 'import torch; print(torch.accelerator.device_count())')}
 if [[ $DEVICES -gt 1 ]]; then
-  ZERO=${DEEPSPEED:-training/deepspeed/zero3.json}
-  echo "Fine-tuning by $RECIPE on $DEVICES devices with $ZERO."
-  exec deepspeed --num_gpus "$DEVICES" training/finetune.py "$RECIPE" --deepspeed "$ZERO" \
-    "${FLAGS[@]}" "$@"
+  if ! grep -q '^deepspeed:' "$RECIPE"; then DEEPSPEED=${DEEPSPEED:-training/deepspeed/zero2.json}; fi
+  setting deepspeed "${DEEPSPEED:-}"
+  echo "Fine-tuning by $RECIPE on $DEVICES devices."
+  exec deepspeed --num_gpus "$DEVICES" training/finetune.py "$RECIPE" "${FLAGS[@]}" "$@"
 fi
+setting deepspeed "${DEEPSPEED:-}"
 echo "Fine-tuning by $RECIPE on one device."
 exec python training/finetune.py "$RECIPE" --deepspeed "" "${FLAGS[@]}" "$@"
