@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from scripts.miniature import language
 from scripts.miniature.render import render
+from scripts.miniature.sizes import Sizes
 from scripts.miniature.world import EDITS, SHAPES, Edit, Scene, Thing, random_edit, random_scene_of
 
-POPE_PICTURES, POPE_QUESTIONS_EACH_WAY = 250, 3
-MMVP_PAIRS, MMVP_VLM_PAIRS, CHAIR_PICTURES = 600, 400, 250
-REFERENCE_CAPTIONS = 5
+POPE_QUESTIONS_EACH_WAY, REFERENCE_CAPTIONS = 3, 5
 # What a question about an edit of each kind asks for.
 _ASKED = {"add": "presence", "remove": "presence", "swap": "colour"}
 _SYNONYMS = {"circle": ["disc", "disk"], "moon": ["crescent"], "cross": ["plus sign"]}
@@ -65,10 +64,10 @@ def _absent(mode: str, present: set[str], scenes: list[Scene], rng: random.Rando
     return absent[:POPE_QUESTIONS_EACH_WAY]
 
 
-def _write_pope(root: Path, seed: int) -> None:
+def _write_pope(root: Path, seed: int, pictures: int) -> None:
     """POPE's three files; as there, an image has three objects at least and six questions."""
     rng = random.Random(f"{seed} pope")
-    scenes = _scenes(rng, POPE_PICTURES, shapes=POPE_QUESTIONS_EACH_WAY)
+    scenes = _scenes(rng, pictures, shapes=POPE_QUESTIONS_EACH_WAY)
     _write_pictures(root / "images", scenes, [seed, 1], "scene_{:06d}.png".format)
     asked = [
         rng.sample(sorted({t.shape for t in scene.things}), POPE_QUESTIONS_EACH_WAY)
@@ -114,11 +113,11 @@ def _mmvp_rows(edit: Edit, rng: random.Random) -> tuple[list[Scene], list[list[s
     return scenes, [[question, options, letter] for letter in ("(a)", "(b)")]
 
 
-def _write_mmvp(root: Path, seed: int) -> None:
+def _write_mmvp(root: Path, seed: int, pairs: int) -> None:
     rng = random.Random(f"{seed} mmvp")
     scenes: list[Scene] = []
     rows: list[list[object]] = [["lndex", "Question", "Options", "Correct Answer"]]
-    for edit in _pairs(rng, MMVP_PAIRS):
+    for edit in _pairs(rng, pairs):
         pair, lines = _mmvp_rows(edit, rng)
         for scene, line in zip(pair, lines, strict=True):
             scenes.append(scene)
@@ -127,9 +126,9 @@ def _write_mmvp(root: Path, seed: int) -> None:
     _write_csv(root / "Questions.csv", rows)
 
 
-def _write_mmvp_vlm(root: Path, seed: int) -> None:
+def _write_mmvp_vlm(root: Path, seed: int, pairs: int) -> None:
     rng = random.Random(f"{seed} mmvp_vlm")
-    edits = _pairs(rng, MMVP_VLM_PAIRS)
+    edits = _pairs(rng, pairs)
     scenes = [scene for edit in edits for scene in (edit.source, edit.target)]
     rows: list[list[object]] = [["Question ID", "Type", "Statement"]]
     for index, scene in enumerate(scenes):
@@ -142,10 +141,10 @@ def _write_mmvp_vlm(root: Path, seed: int) -> None:
     _write_csv(root / "Questions.csv", rows)
 
 
-def _write_chair(root: Path, seed: int) -> None:
+def _write_chair(root: Path, seed: int, pictures: int) -> None:
     """COCO's instances and captions, and CHAIR's synonyms (first word of a line: the object)."""
     rng = random.Random(f"{seed} chair")
-    scenes = _scenes(rng, CHAIR_PICTURES, shapes=2)
+    scenes = _scenes(rng, pictures, shapes=2)
     _write_pictures(root / "images", scenes, [seed, 4], lambda index: f"scene_{index + 1:06d}.png")
     images = [
         {"id": index, "file_name": f"scene_{index:06d}.png"} for index in range(1, len(scenes) + 1)
@@ -171,13 +170,13 @@ def _write_chair(root: Path, seed: int) -> None:
     (root / "synonyms.txt").write_text("\n".join(lines) + "\n")
 
 
-def write_benchmarks(root: Path, seed: int) -> None:
+def write_benchmarks(root: Path, seed: int, sizes: Sizes) -> None:
     """Write pope/, mmvp/, mmvp_vlm/ and chair/ under ``root``, all from held-out scenes."""
-    for name, write in (
-        ("pope", _write_pope),
-        ("mmvp", _write_mmvp),
-        ("mmvp_vlm", _write_mmvp_vlm),
-        ("chair", _write_chair),
+    for name, write, number in (
+        ("pope", _write_pope, sizes.pope_pictures),
+        ("mmvp", _write_mmvp, sizes.mmvp_pairs),
+        ("mmvp_vlm", _write_mmvp_vlm, sizes.mmvp_vlm_pairs),
+        ("chair", _write_chair, sizes.chair_pictures),
     ):
         (root / name).mkdir(parents=True, exist_ok=True)
-        write(root / name, seed)
+        write(root / name, seed, number)

@@ -4,7 +4,7 @@
 
     edits/       train-*.parquet, heldout.parquet      UltraEdit's columns, pictures as bytes
     captions/    share-captioner.json, heldout.json    ShareGPT4V; pictures under images/
-    conversations/ pretrain.json, finetune.json        LLaVA; pictures under images/
+    conversations/ pretrain.json, finetune.json        LLaVA; pictures are those of captions/
     pope/ mmvp/ chair/ mmvp_vlm/                       each benchmark in its official layout
 
 Training data come from scenes on one side of a hash split, benchmarks from the other. The files are
@@ -30,11 +30,10 @@ from tqdm import tqdm
 from scripts.miniature import language
 from scripts.miniature.benchmark_data import write_benchmarks
 from scripts.miniature.render import render
+from scripts.miniature.sizes import Sizes
 from scripts.miniature.world import EDITS, Edit, Scene, random_edit, random_scene_of
 
 CHUNK = 500  # rows a worker makes at a time; seeds belong to chunks, so workers change nothing
-PICTURES, EDIT_PAIRS = 12_000, 12_000
-HELD_OUT_PICTURES, HELD_OUT_PAIRS_PER_KIND = 1_000, 60
 TEXT_ONLY_SHARE, DETAIL_SHARE = 0.1, 0.15
 
 
@@ -82,6 +81,11 @@ def _picture_name(index: int, held_out: bool) -> str:
     return f"{'heldout' if held_out else 'train'}_{index:06d}.png"
 
 
+def _chunks(total: int) -> list[tuple[int, int]]:
+    """Start and length of each chunk."""
+    return [(start, min(CHUNK, total - start)) for start in range(0, total, CHUNK)]
+
+
 def _run(executor: ProcessPoolExecutor, title: str, jobs: Iterable[Callable]) -> list:
     futures = [executor.submit(job) for job in jobs]
     return [future.result() for future in tqdm(futures, title)]
@@ -127,29 +131,31 @@ def _write_json(path: Path, rows: list[dict[str, object]]) -> None:
     path.write_text(json.dumps(rows, indent=1))
 
 
-def _write_edits(executor: ProcessPoolExecutor, folder: Path, seed: int) -> None:
+def _write_edits(executor: ProcessPoolExecutor, folder: Path, seed: int, sizes: Sizes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         partial(
-            _edits_chunk, seed, start, CHUNK, folder / f"train-{start // CHUNK:05d}.parquet", False
+            _edits_chunk, seed, start, count, folder / f"train-{start // CHUNK:05d}.parquet", False
         )
-        for start in range(0, EDIT_PAIRS, CHUNK)
+        for start, count in _chunks(sizes.edit_pairs)
     ]
-    held_out = HELD_OUT_PAIRS_PER_KIND * len(EDITS)
+    held_out = sizes.held_out_pairs_per_kind * len(EDITS)
     jobs.append(partial(_edits_chunk, seed, 0, held_out, folder / "heldout.parquet", True))
     _run(executor, "edit pairs", jobs)
 
 
-def _write_captions(executor: ProcessPoolExecutor, root: Path, seed: int) -> None:
+def _write_captions(executor: ProcessPoolExecutor, root: Path, seed: int, sizes: Sizes) -> None:
     images = root / "captions" / "images"
     images.mkdir(parents=True, exist_ok=True)
     rng = random.Random(f"{seed} captions")
-    for title, held_out, count, path in (
-        ("pictures", False, PICTURES, "share-captioner.json"),
-        ("held-out pictures", True, HELD_OUT_PICTURES, "heldout.json"),
+    for title, held_out, total, path in (
+        ("pictures", False, sizes.pictures, "share-captioner.json"),
+        ("held-out pictures", True, sizes.held_out_pictures, "heldout.json"),
     ):
-        starts = range(0, count, CHUNK)
-        jobs = [partial(_pictures_chunk, seed, s, CHUNK, images, held_out) for s in starts]
+        jobs = [
+            partial(_pictures_chunk, seed, start, count, images, held_out)
+            for start, count in _chunks(total)
+        ]
         scenes = [scene for chunk in _run(executor, title, jobs) for scene in chunk]
         named = [(_picture_name(index, held_out), scene) for index, scene in enumerate(scenes)]
         rows = [_caption_row(name, scene, rng) for name, scene in named]
@@ -162,11 +168,11 @@ def _write_captions(executor: ProcessPoolExecutor, root: Path, seed: int) -> Non
             _write_json(conversations / "finetune.json", instructions)
 
 
-def write_data(root: Path, seed: int) -> None:
+def write_data(root: Path, seed: int, sizes: Sizes) -> None:
     with ProcessPoolExecutor() as executor:
-        _write_edits(executor, root / "edits", seed)
-        _write_captions(executor, root, seed)
-    write_benchmarks(root, seed)
+        _write_edits(executor, root / "edits", seed, sizes)
+        _write_captions(executor, root, seed, sizes)
+    write_benchmarks(root, seed, sizes)
     (root / "complete").touch()
 
 
@@ -178,7 +184,7 @@ def main() -> None:
     if (arguments.root / "complete").exists():
         print(f"{arguments.root} is complete: nothing to write.")
         return
-    write_data(arguments.root, arguments.seed)
+    write_data(arguments.root, arguments.seed, Sizes())
 
 
 if __name__ == "__main__":
