@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from eval.comparison import Comparison, compare_directories
+from eval.comparison import Comparison
+from eval.pairing import compare_directories
 from eval.report import wording
 from eval.report.writers import write_report
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from vision_tower.images import decode
 
 
 def image_folder(root: Path, names: Sequence[str]) -> str:
@@ -50,12 +51,7 @@ def open_picture(root: Path, name: str) -> Image.Image:
     path = root / file
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such picture.")
-    source = io.BytesIO(_cell_bytes(path, cell)) if cell else path
-    try:
-        with Image.open(source) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} {cell}: not a readable picture ({error}).") from error
+    return decode(_cell_bytes(path, cell) if cell else path, f"{path} {cell}".strip())
 
 
 def _cell_bytes(path: Path, cell: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.progress import track
+from eval.progress import bar
 
 PACKAGES = ("torch", "transformers", "open_clip_torch", "nltk", "textblob", "numpy", "pillow")
 WEIGHTS_AND_CONFIG = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}
@@ -53,7 +53,7 @@ def data_hashes(root: Path, files: Iterable[Path]) -> dict[str, str]:
 def pictures_hash(root: Path, pictures: Iterable[str]) -> str:
     """One hash over all pictures of a run; with a bar, COCO-sized sets take a while."""
     digest = hashlib.sha256()
-    for name in track(sorted(set(pictures)), "hashing pictures", transient=True):
+    for name in bar(sorted(set(pictures)), "hashing pictures"):
         digest.update(f"{name}\0{file_hash(root / name)}\n".encode())
     return digest.hexdigest()
 

@@ -24,8 +24,8 @@ INSTANCES = "annotations/instances_val2014.json"
 CAPTIONS = "annotations/captions_val2014.json"
 
 KINDS = {
-    "chair_i": Kind("CHAIRi (hallucinated mentions)", "lower"),
-    "chair_s": Kind("CHAIRs (captions with one)", "lower"),
+    "chair_i": Kind("hallucinated mentions (CHAIRi)", "lower"),
+    "chair_s": Kind("captions with a hallucination (CHAIRs)", "lower"),
     "recall": Kind("objects named (recall)"),
     "mean_length": Kind("mean length in words", "neither", share=False),
     "mentions": Kind("mentions per caption", "neither", share=False),

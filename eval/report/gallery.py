@@ -48,7 +48,8 @@ def draw_examples(comparison: Comparison, output: Path) -> list[Example]:
     generator = random.Random(DRAW_SEED)
     examples: list[Example] = []
     for flips, gained in ((comparison.gained, True), (comparison.lost, False)):
-        drawn = generator.sample(flips, min(EXAMPLES_EACH_WAY, len(flips)))
+        distinct = list({flip.before.cluster: flip for flip in flips}.values())
+        drawn = generator.sample(distinct, min(EXAMPLES_EACH_WAY, len(distinct)))
         examples += [_example(comparison, flip, gained, output) for flip in drawn]
     return examples
 

@@ -51,7 +51,7 @@ def draw_gains(comparisons: Sequence[Comparison], path: Path) -> None:
 
 def _forest(axes: Axes, title: str, rows: Sequence[tuple[str, Difference]]) -> None:
     _plain(axes)
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="semibold")
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     for y, (_, difference) in enumerate(rows):
@@ -61,6 +61,9 @@ def _forest(axes: Axes, title: str, rows: Sequence[tuple[str, Difference]]) -> N
         )
         axes.plot([low, high], [y, y], color=colour, linewidth=3, solid_capstyle="round")
         axes.plot(point, y, "o", color=colour, markersize=7, markeredgecolor="white")
+        if len(difference.per_seed) > 1:
+            seeds = [100 * change for change in difference.per_seed]
+            axes.plot(seeds, [y + 0.24] * len(seeds), "|", color=colour, markersize=6)
         text = value(difference.difference, difference.share, signed=True)
         axes.annotate(
             text, (point, y), xytext=(0, 7), textcoords="offset points", ha="center",

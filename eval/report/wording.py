@@ -64,12 +64,15 @@ def flips(comparison: Comparison) -> str:
     if comparison.signs is None:
         return ""
     noun = "units" if comparison.clusters == comparison.units else "distinct units"
-    seeds = f" over {comparison.seeds} seeds" if comparison.seeds > 1 else ""
+    several = comparison.seeds > 1
+    seeds = f" over {comparison.seeds} seeds" if several else ""
+    # Over seeds a unit is compared by how many of its answers are right: a sign test.
+    name = "sign test" if several else "McNemar"
     test = comparison.signs
     return (
         f"{len(comparison.gained)} wrong answers became right, {len(comparison.lost)} right ones "
         f"wrong{seeds}. Of {comparison.clusters} {noun}, {test.better} got better and {test.worse} "
-        f"worse (exact McNemar {probability(test)})."
+        f"worse (exact {name} {probability(test)})."
     )
 
 

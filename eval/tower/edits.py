@@ -11,19 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import torch
+from PIL import Image
 from torch import Tensor
 
 from eval.benchmark import Counts, EmbeddingTower, Kind, Unit, ratio
-from eval.pictures import cell_name, open_picture
+from eval.pictures import cell_name
 from eval.tower.embedding import embed_images, embed_texts
-
-CAPTIONS = ("source_caption", "target_caption")
-IMAGES = ("source_image", "edited_image")
+from vision_tower import edits as edit_files
 
 KINDS = {
     "all_four": Kind("all four comparisons right"),
@@ -67,8 +65,14 @@ class Edits:
 
     def measure(self, tower: EmbeddingTower, root: Path) -> list[Unit]:
         """One unit per pair."""
-        pairs = [pair for path in self.files(root) for pair in read_pairs(path)]
-        openers = [partial(open_picture, root, image) for pair in pairs for image in pair.images]
+        sources = [(path, edit_files.Edits([path])) for path in self.files(root)]
+        pairs = [pair for path, edits in sources for pair in read_pairs(path, edits)]
+        openers = [
+            partial(_picture, edits, row, side)
+            for _, edits in sources
+            for row in range(len(edits))
+            for side in ("source_image", "edited_image")
+        ]
         image_ND = embed_images(tower, openers, self.title)
         text_ND = embed_texts(tower, [text for pair in pairs for text in pair.captions], self.title)
         right_P4 = comparisons(image_ND, text_ND)
@@ -85,36 +89,29 @@ class Edits:
         } | {f"{k}/all_four": ratio(sums[f"{k}/right"], sums[f"{k}/pairs"]) for k in kinds}
 
 
-def read_pairs(path: Path) -> list[EditPair]:
-    """Rows of one parquet file; pictures stay in the file and are named by row and column.
-
-    Raises:
-        ValueError: not parquet, a column is missing, or a caption is empty; names file and row.
-    """
-    try:
-        present = pyarrow.parquet.read_schema(path).names
-        missing = [name for name in (*CAPTIONS, *IMAGES) if name not in present]
-        if missing:
-            raise ValueError(
-                f"{path}: no column {', '.join(missing)}; it has {', '.join(present)}."
-            )
-        columns = [*CAPTIONS, *(name for name in ("edit_type",) if name in present)]
-        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a parquet file ({error}); take it again.") from error
-    return [_pair(path, number, row) for number, row in enumerate(rows)]
+def read_pairs(path: Path, edits: edit_files.Edits) -> list[EditPair]:
+    """Captions and kinds of one file's rows; pictures stay in the file, named by row and column."""
+    columns = edits.table.column_names
+    kinds = list(edits.table["edit_type"]) if "edit_type" in columns else [None] * len(edits)
+    return [
+        EditPair(
+            id=f"{path.stem}-{row}",
+            kind=kinds[row] or "",
+            captions=(edit.source_caption, edit.edited_caption),
+            images=(
+                cell_name(path.name, row, "source_image"),
+                cell_name(path.name, row, "edited_image"),
+            ),
+        )
+        for row, edit in enumerate(edits[n] for n in range(len(edits)))
+    ]
 
 
-def _pair(path: Path, number: int, row: Mapping[str, str | None]) -> EditPair:
-    source, edited = (row[name] for name in CAPTIONS)
-    if not source or not edited:
-        raise ValueError(f"{path}, row {number}: a caption is empty; remove the row.")
-    return EditPair(
-        id=f"{path.stem}-{number}",
-        kind=row.get("edit_type") or "",
-        captions=(source, edited),
-        images=(cell_name(path.name, number, IMAGES[0]), cell_name(path.name, number, IMAGES[1])),
-    )
+def _picture(
+    edits: edit_files.Edits, row: int, side: Literal["source_image", "edited_image"]
+) -> Image.Image:
+    edit = edits[row]
+    return edit.source_image if side == "source_image" else edit.edited_image
 
 
 def comparisons(image_ND: Tensor, text_ND: Tensor) -> Tensor:

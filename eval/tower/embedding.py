@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from eval.benchmark import EmbeddingTower
+from eval.progress import bar
 
 BATCH = 64
 
@@ -21,7 +21,7 @@ def embed_images(
     """Unit-length features [N, D] on the CPU, fp32; pictures are opened batch by batch."""
     device = tower.logit_scale.device
     features: list[Tensor] = []
-    for start in track(range(0, len(openers), BATCH), title, transient=True):
+    for start in bar(range(0, len(openers), BATCH), title):
         batch = [tower.preprocess(opener()) for opener in openers[start : start + BATCH]]
         pixel_values_BCHW = torch.stack(batch).to(device)
         features.append(tower.encode_image(pixel_values_BCHW, normalize=True).float().cpu())
@@ -33,7 +33,7 @@ def embed_texts(tower: EmbeddingTower, texts: Sequence[str], title: str) -> Tens
     """Unit-length features [N, D] on the CPU, fp32."""
     device = tower.logit_scale.device
     features: list[Tensor] = []
-    for start in track(range(0, len(texts), BATCH), title, transient=True):
+    for start in bar(range(0, len(texts), BATCH), title):
         token_BL = tower.tokenizer(list(texts[start : start + BATCH])).to(device)
         features.append(tower.encode_text(token_BL, normalize=True).float().cpu())
     return torch.cat(features)

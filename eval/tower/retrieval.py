@@ -1,27 +1,28 @@
 """Retrieval: find the caption of a picture, and the picture of a caption, among all of the set.
 
-Rows in ShareGPT4V's format. Every row is used twice: with its long caption and with its short
-one, the long one's first sentence (the rule of Long-CLIP and TULIP). R@1 is Long-CLIP's argmax:
-right iff the best-scoring item is the row's own. Where several rows have the same caption, at
-most one of them can then be right; `…_same_text` counts a hit on an equal caption too.
+Rows in ShareGPT4V's format, picture paths relative to the benchmark's folder. Every row is used
+twice: with its long caption and with its short one, the long one's first sentence (the rule of
+Long-CLIP and TULIP). R@1 is Long-CLIP's argmax: right iff the best-scoring item is the row's own.
+Where several rows have the same caption, at most one of them can then be right; `…_same_text`
+counts a hit on an equal caption too.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from eval.benchmark import Counts, EmbeddingTower, Kind, Unit, ratio
-from eval.pictures import check_images, open_picture
 from eval.tower.embedding import embed_images, embed_texts
+from vision_tower.captions import Caption, read_captions
+from vision_tower.images import decode
 
 Length = Literal["short", "long"]
 LENGTHS: tuple[Length, ...] = ("short", "long")
@@ -32,16 +33,6 @@ KINDS = {
     "image_to_text_same_text": Kind("image to text R@1, equal captions count"),
     "text_to_image_same_text": Kind("text to image R@1, equal captions count"),
 }
-
-
-@dataclass(frozen=True)
-class CaptionRow:
-    """One picture with its two captions."""
-
-    id: str
-    image: str
-    short: str
-    long: str
 
 
 @dataclass(frozen=True)
@@ -73,31 +64,19 @@ class Retrieval:
         return [path]
 
     def measure(self, tower: EmbeddingTower, root: Path) -> list[Unit]:
-        """One unit per row."""
-        rows = read_rows(self.files(root)[0])
-        check_images(root, [row.image for row in rows])
-        openers = [partial(open_picture, root, row.image) for row in rows]
+        """One unit per row; units are numbered, for ids need not be unique in these files."""
+        rows = read_captions(self.files(root), image_root=root)
+        openers = [partial(decode, row.image, row.row) for row in rows]
         image_ND = embed_images(tower, openers, self.title)
         found: dict[str, list[int]] = {}
         for length in LENGTHS:
             texts = [row.short if length == "short" else row.long for row in rows]
             text_ND = embed_texts(tower, texts, f"{self.title}, {length} captions")
             found |= best_matches(image_ND, text_ND, length)
-        return [_unit(rows, number, found) for number in range(len(rows))]
+        return [_unit(root, rows, number, found) for number in range(len(rows))]
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         return {name: ratio(sums[name], sums["rows"]) for name in sums if name != "rows"}
-
-
-def read_rows(path: Path) -> list[CaptionRow]:
-    """ShareGPT4V rows: {id, image, conversations: [{from: human}, {from: gpt, value: caption}]}."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return [_row(path, number, row) for number, row in enumerate(rows)]
-
-
-def _row(path: Path, number: int, row: Mapping[str, Any]) -> CaptionRow:
-    long = row["conversations"][1]["value"]
-    return CaptionRow(str(number), row["image"], long.split(". ")[0], long)
 
 
 def best_matches(image_ND: Tensor, text_ND: Tensor, length: Length) -> dict[str, list[int]]:
@@ -109,7 +88,9 @@ def best_matches(image_ND: Tensor, text_ND: Tensor, length: Length) -> dict[str,
     }
 
 
-def _unit(rows: Sequence[CaptionRow], number: int, found: Mapping[str, Sequence[int]]) -> Unit:
+def _unit(
+    root: Path, rows: Sequence[Caption], number: int, found: Mapping[str, Sequence[int]]
+) -> Unit:
     own = rows[number]
     counts = {"rows": 1.0}
     for name, best in found.items():
@@ -118,8 +99,8 @@ def _unit(rows: Sequence[CaptionRow], number: int, found: Mapping[str, Sequence[
         counts[name] = float(best[number] == number)
         counts[f"{name}_same_text"] = float(same)
     return Unit(
-        id=own.id,
-        cluster=own.id,
+        id=str(number),
+        cluster=str(number),
         counts=counts,
         right=None,
         category="",
@@ -127,5 +108,5 @@ def _unit(rows: Sequence[CaptionRow], number: int, found: Mapping[str, Sequence[
         answer=", ".join(name for name, best in found.items() if best[number] == number),
         reading="directions that found their own",
         label=", ".join(found),
-        images=(own.image,),
+        images=(own.image.relative_to(root).as_posix(),),
     )

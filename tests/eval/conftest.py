@@ -1,0 +1,113 @@
+"""Small data roots in the public formats, written anew for each test."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "benchmarks"
+SPLITS = ("random", "popular", "adversarial")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of official files and released answers."""
+    if not SHARED.is_dir():
+        pytest.skip("the official files (../shared/data/benchmarks) are not on this machine")
+    return SHARED
+
+
+def save_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16), (200, 30, 30)).save(path)
+
+
+def save_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def save_lines(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def write_picture() -> Callable[[Path], None]:
+    return save_picture
+
+
+@pytest.fixture
+def write_csv() -> Callable[[Path, Sequence[Sequence[str]]], None]:
+    return save_csv
+
+
+@pytest.fixture
+def write_lines() -> Callable[[Path, Sequence[dict[str, object]]], None]:
+    return save_lines
+
+
+@pytest.fixture
+def pope_root(tmp_path: Path) -> Path:
+    """Two questions a split, about things that differ by split: 1 is a yes, 2 is a no."""
+    root = tmp_path / "pope"
+    for split in SPLITS:
+        rows: list[dict[str, object]] = [
+            {
+                "question_id": number,
+                "image": "a.jpg",
+                "text": f"Is there a {split}{number} in the image?",
+                "label": label,
+            }
+            for number, label in ((1, "yes"), (2, "no"))
+        ]
+        save_lines(root / f"coco_pope_{split}.json", rows)
+    save_picture(root / "images" / "a.jpg")
+    return root
+
+
+@pytest.fixture
+def mmvp_root(tmp_path: Path) -> Path:
+    """Two pairs; labels a, b and b, a."""
+    root = tmp_path / "mmvp"
+    save_csv(
+        root / "Questions.csv",
+        [
+            ["lndex", "Question", "Options", "Correct Answer"],
+            ["1", "Open or closed?", "(a) Open (b) Closed", "(a)"],
+            ["2", "Open or closed?", "(a) Open (b) Closed", "(b)"],
+            ["3", "Left or right?", " (a) Left (b) Right", "(b)"],
+            ["4", "Left or right?", " (a) Left (b) Right", "(a)"],
+        ],
+    )
+    for number in range(1, 5):
+        save_picture(root / "MMVP Images" / f"{number}.jpg")
+    return root
+
+
+@pytest.fixture
+def chair_root(tmp_path: Path) -> Path:
+    """Two pictures: 7 with a car mask and "a man" in a caption, 8 with a dog mask alone."""
+    root = tmp_path / "chair"
+    (root / "annotations").mkdir(parents=True)
+    (root / "synonyms.txt").write_text(
+        "person, man, woman\ncar, taxi\nbear, cub\ntoilet\nchair, seat\nwine glass\ntie\ndog\n"
+    )
+    images = [{"id": i, "file_name": f"COCO_val2014_{i:012d}.jpg"} for i in (7, 8)]
+    instances = {
+        "images": images,
+        "categories": [{"id": 3, "name": "car"}, {"id": 18, "name": "dog"}],
+        "annotations": [{"image_id": 7, "category_id": 3}, {"image_id": 8, "category_id": 18}],
+    }
+    captions = [{"image_id": 7, "caption": "A man waits."}, {"image_id": 8, "caption": "Grass."}]
+    (root / "annotations/instances_val2014.json").write_text(json.dumps(instances))
+    (root / "annotations/captions_val2014.json").write_text(json.dumps({"annotations": captions}))
+    for image in images:
+        save_picture(root / "images" / str(image["file_name"]))
+    return root
