@@ -11,8 +11,8 @@ decay, 128 conversations a step, one epoch. `output_dir` becomes the finished LL
 import logging
 from dataclasses import dataclass, field
 
-from training.arguments import StageArguments
 from training.llava import (
+    LlavaArguments,
     keep_in_eval,
     llava_trainer,
     open_llava,
@@ -26,13 +26,8 @@ logger = logging.getLogger("training")
 
 
 @dataclass
-class Finetune(StageArguments):
+class Finetune(LlavaArguments):
     model: str = field(default="", metadata={"help": "LLaVA directory, out of stage 3."})
-    conversations: list[str] = field(
-        default_factory=list, metadata={"help": "Files of LLaVA json (LLaVA-Instruct's kind)."}
-    )
-    image_root: str = field(default="", metadata={"help": "Folder the rows' image paths start at."})
-    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
     tune_vision_tower: bool = field(default=False, metadata={"help": "Let the tower learn too."})
     vision_tower_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the tower, if it learns; default: learning_rate."}
@@ -42,8 +37,6 @@ class Finetune(StageArguments):
     )
 
     learning_rate: float = field(default=2e-5, metadata={"help": "Of the language model."})
-    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
-    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Times 8 GPUs: 128."})
 
 

@@ -1,11 +1,10 @@
 """What the two LLaVA stages share: assembling once, opening the model, its data, and its
 trainer."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,6 +23,19 @@ from training.learning_check import LearningCheck
 from training.stage import Save, StageTrainer, last_checkpoint
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LlavaArguments(StageArguments):
+    """The settings both LLaVA stages have."""
+
+    conversations: list[str] = field(
+        default_factory=list, metadata={"help": "Files of LLaVA json (rows of conversations)."}
+    )
+    image_root: str = field(default="", metadata={"help": "Folder the rows' image paths start at."})
+    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
+    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
 
 
 class LlavaTrainer(StageTrainer):
@@ -62,7 +74,7 @@ def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: flo
 
 
 def assemble_once(
-    args: StageArguments, vision_tower: str, language_model: str, system: str
+    args: LlavaArguments, vision_tower: str, language_model: str, system: str
 ) -> Path:
     """Assemble the model on the first process; every process then opens the directory.
 
@@ -88,7 +100,7 @@ def assemble_once(
 
 
 @contextmanager
-def _whole_models(args: StageArguments) -> Iterator[None]:
+def _whole_models(args: LlavaArguments) -> Iterator[None]:
     """transformers forgets DeepSpeed meanwhile, so that ZeRO-3 does not shard what is opened."""
     unset_hf_deepspeed_config()
     try:
@@ -99,7 +111,7 @@ def _whole_models(args: StageArguments) -> Iterator[None]:
 
 
 def open_llava(
-    directory: str | Path, args: StageArguments
+    directory: str | Path, args: LlavaArguments
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The model and processor of a LLaVA directory, for training.
 
@@ -135,7 +147,7 @@ def keep_in_eval(module: nn.Module) -> None:
 
 
 def llava_trainer(
-    args: StageArguments,
+    args: LlavaArguments,
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
     learning_rates: list[tuple[nn.Module, float | None]],

@@ -12,8 +12,14 @@ import logging
 from dataclasses import dataclass, field
 
 from mllm.template import VICUNA_SYSTEM
-from training.arguments import StageArguments
-from training.llava import assemble_once, keep_in_eval, llava_trainer, open_llava, save_llava
+from training.llava import (
+    LlavaArguments,
+    assemble_once,
+    keep_in_eval,
+    llava_trainer,
+    open_llava,
+    save_llava,
+)
 from training.recipe import read_recipe
 from training.stage import is_finished, run_stage, start_logging
 
@@ -21,7 +27,7 @@ logger = logging.getLogger("training")
 
 
 @dataclass
-class PretrainProjector(StageArguments):
+class PretrainProjector(LlavaArguments):
     vision_tower: str = field(
         default="", metadata={"help": "Tower directory, or a CLIP or SigLIP model."}
     )
@@ -29,15 +35,8 @@ class PretrainProjector(StageArguments):
     system: str = field(
         default=VICUNA_SYSTEM, metadata={"help": "Sentence that opens each conversation."}
     )
-    conversations: list[str] = field(
-        default_factory=list, metadata={"help": "Files of LLaVA json (LLaVA-Pretrain's kind)."}
-    )
-    image_root: str = field(default="", metadata={"help": "Folder the rows' image paths start at."})
-    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
 
     learning_rate: float = field(default=1e-3, metadata={"help": "Of the projector."})
-    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
-    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Times 8 GPUs: 256."})
 
 
