@@ -6,7 +6,10 @@ python training/adapt_text_encoder.py training/recipes/adapt_text_encoder.yaml -
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from torch import Tensor
 
 from training.arguments import StageArguments
 from training.recipe import read_recipe
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data_collator=TextCollator(teacher.tokenizer),  # cuts at the teacher's window
     )
 
-    def save(state: dict, directory: object) -> None:
+    def save(state: dict[str, Tensor], directory: Path) -> None:
         trained = {
             f"text.{n.removeprefix('student.')}": v
             for n, v in state.items()

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 from transformers import HfArgumentParser
@@ -35,7 +35,7 @@ def read_recipe(stage: type[Stage], argv: Sequence[str] | None = None) -> Stage:
     The recipe comes before flags that take lists. Errors leave by SystemExit with one line.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = RecipeParser(stage, allow_abbrev=False)
+    parser = RecipeParser(cast("Any", stage), allow_abbrev=False)
     # The launcher of DeepSpeed calls scripts with --local_rank=N before everything else.
     parser.add_argument("recipe", nargs="?", default=None, help="YAML file of defaults")
     namespace, _ = parser.parse_known_args(argv)

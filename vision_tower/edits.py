@@ -99,8 +99,11 @@ def _checked_rows(file: str) -> int:
 
 
 def _picture(value: dict | bytes | None, where: str) -> Image.Image:
+    source: bytes | Path | None
     if isinstance(value, dict):
-        value = value["bytes"] or (Path(value["path"]) if value["path"] else None)
-    if not value:
+        source = value["bytes"] or (Path(value["path"]) if value["path"] else None)
+    else:
+        source = value
+    if not source:
         raise ValueError(f"{where}: there is no picture. Remove the row.")
-    return decode(value, where)
+    return decode(source, where)

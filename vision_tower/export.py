@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
+from open_clip.utils import to_2tuple
 from PIL.Image import Resampling
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
@@ -40,7 +42,7 @@ def check_exportable(visual: nn.Module) -> None:
         reason = "it has no norm before its blocks"
     elif visual.proj is None or visual.conv1.bias is not None:
         reason = "its patch embedding or projection is not CLIP's"
-    elif len(set(visual.image_size)) > 1 or len(set(visual.patch_size)) > 1:
+    elif any(height != width for height, width in sizes_of(visual)):
         reason = f"pictures of {visual.image_size} in patches of {visual.patch_size} are not square"
     elif not all(_is_plain(block) for block in visual.transformer.resblocks):
         reason = "its blocks hold more than attention, MLP and two norms"
@@ -52,6 +54,12 @@ def check_exportable(visual: nn.Module) -> None:
     )
 
 
+def sizes_of(visual: VisionTransformer) -> list[tuple[int, int]]:
+    """(height, width) of a picture and of a patch, in pixels."""
+    sizes = [to_2tuple(visual.image_size), to_2tuple(visual.patch_size)]
+    return cast("list[tuple[int, int]]", sizes)
+
+
 def _is_plain(block: nn.Module) -> bool:
     return (
         isinstance(block, ResidualAttentionBlock)
@@ -61,15 +69,16 @@ def _is_plain(block: nn.Module) -> bool:
 
 
 def vision_config(visual: VisionTransformer) -> CLIPVisionConfig:
-    block = visual.transformer.resblocks[0]
+    block: Any = visual.transformer.resblocks[0]
+    (image_size, _), (patch_size, _) = sizes_of(visual)
     return CLIPVisionConfig(
         hidden_size=visual.conv1.out_channels,
         intermediate_size=block.mlp.c_fc.out_features,
         projection_dim=visual.output_dim,
         num_hidden_layers=len(visual.transformer.resblocks),
         num_attention_heads=block.attn.num_heads,
-        image_size=visual.image_size[0],
-        patch_size=visual.patch_size[0],
+        image_size=image_size,
+        patch_size=patch_size,
         hidden_act=HIDDEN_ACT[type(block.mlp.gelu)],
         layer_norm_eps=block.ln_1.eps,
     )
@@ -133,4 +142,4 @@ def export_vision(
     check_exportable(visual)
     assert isinstance(visual, VisionTransformer)
     vision_model(visual, state).save_pretrained(directory)
-    image_processor(visual.image_size[0], preprocess).save_pretrained(directory)
+    image_processor(sizes_of(visual)[0][0], preprocess).save_pretrained(directory)

@@ -43,12 +43,12 @@ def symmetric_hard_negative_loss(
 
     Over edit samples: (I_s; T_s, T_e) + (I_e; T_e, T_s) + (T_s; I_s, I_e) + (T_e; I_e, I_s).
     """
-    source, edited = (source_image_BD, source_caption_BD), (edited_image_BD, edited_caption_BD)
-    of_images = negclip_loss(*source, edited[1], scale) + negclip_loss(*edited, source[1], scale)
-    of_texts = negclip_loss(*source[::-1], edited[0], scale) + negclip_loss(
-        *edited[::-1], source[0], scale
+    return (
+        negclip_loss(source_image_BD, source_caption_BD, edited_caption_BD, scale)
+        + negclip_loss(edited_image_BD, edited_caption_BD, source_caption_BD, scale)
+        + negclip_loss(source_caption_BD, source_image_BD, edited_image_BD, scale)
+        + negclip_loss(edited_caption_BD, edited_image_BD, source_image_BD, scale)
     )
-    return of_images + of_texts
 
 
 def cosine_distillation(student_BD: Features, teacher_BD: Features) -> Scalar:

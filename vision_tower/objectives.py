@@ -61,8 +61,7 @@ class ContrastiveObjective(nn.Module):
 
     def activation_checkpointing_enable(self, **_: object) -> None:
         """The Trainer's --activation_checkpointing: recompute blocks in the backward pass."""
-        self.tower.visual.set_grad_checkpointing(True)
-        self.tower.text.set_grad_checkpointing(True)
+        self.tower.set_grad_checkpointing(True)
 
     def forward(
         self,

@@ -10,10 +10,11 @@ Shape letters: B captions, L tokens, D width, H heads, K head dimension, E embed
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
-from open_clip.transformer import TextTransformer, text_global_pool
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -40,6 +41,9 @@ def rotate(
     return turned.flatten(-2).to(x.dtype)
 
 
+Angles = tuple[Float[Tensor, "L K2"], Float[Tensor, "L K2"]]
+
+
 class RotaryAttention(nn.Module):
     """Causal self-attention on rotated queries and keys; named as nn.MultiheadAttention is."""
 
@@ -51,13 +55,30 @@ class RotaryAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "B L D"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
-    ) -> Float[Tensor, "B L D"]:
+        self, x: Float[Tensor, "B L D"], angles: Angles, end_B: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B L D"] | Float[Tensor, "B D"]:
+        """Every position's output, or, given `end_B`, that of position end_B[b] of row b alone."""
+        return self._everywhere(x, *angles) if end_B is None else self._at_end(x, *angles, end_B)
+
+    def _everywhere(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 B H L K
         query, key = rotate(qkv[:2], cos, sin).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, qkv[2], is_causal=True)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _at_end(self, x: Tensor, cos: Tensor, sin: Tensor, end_B: Tensor) -> Tensor:
+        width, weight, bias = x.shape[-1], self.in_proj_weight, self.in_proj_bias
+        query = F.linear(x[torch.arange(len(x)), end_B], weight[:width], bias[:width])
+        query = query.unflatten(-1, (self.heads, 1, -1))  # B H 1 K
+        query = rotate(query, cos[end_B, None, None], sin[end_B, None, None])
+        key_value = F.linear(x, weight[width:], bias[width:])
+        key, value = key_value.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen_BL = torch.arange(x.shape[1], device=x.device) <= end_B[:, None]
+        mixed = F.scaled_dot_product_attention(
+            query, rotate(key, cos, sin), value, attn_mask=seen_BL[:, None, None]
+        )
+        return self.out_proj(mixed.flatten(1))
 
 
 class RotaryBlock(nn.Module):
@@ -76,10 +97,12 @@ class RotaryBlock(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(
-        self, x: Float[Tensor, "B L D"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
-    ) -> Float[Tensor, "B L D"]:
-        x = x + self.attn(self.ln_1(x), cos, sin)
-        return x + self.mlp(self.ln_2(x))
+        self, x: Float[Tensor, "B L D"], angles: Angles, end_B: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B L D"] | Float[Tensor, "B D"]:
+        """As `RotaryAttention.forward`."""
+        kept = x if end_B is None else x[torch.arange(len(x)), end_B]
+        kept = kept + self.attn(self.ln_1(x), angles, end_B)
+        return kept + self.mlp(self.ln_2(kept))
 
 
 class RotaryTransformer(nn.Module):
@@ -89,13 +112,16 @@ class RotaryTransformer(nn.Module):
         self.grad_checkpointing = False
 
     def forward(
-        self, x: Float[Tensor, "B L D"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
-    ) -> Float[Tensor, "B L D"]:
-        for block in self.resblocks:
+        self, x: Float[Tensor, "B L D"], angles: Angles, end_B: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B D"]:
+        """The last block computes the end positions alone: nothing else of its output is read."""
+        last = len(self.resblocks) - 1
+        for number, block in enumerate(self.resblocks):
+            arguments = (x, angles, end_B if number == last else None)
             if self.grad_checkpointing and self.training:
-                x = checkpoint(block, x, cos, sin, use_reentrant=False)
+                x = checkpoint(block, *arguments, use_reentrant=False)
             else:
-                x = block(x, cos, sin)
+                x = block(*arguments)
         return x
 
 
@@ -106,10 +132,10 @@ class RotaryTextEncoder(nn.Module):
     reason, for a text encoder that this architecture cannot stand in for.
     """
 
-    def __init__(self, text: TextTransformer, context_length: int, base: float = 10000.0) -> None:
+    def __init__(self, text: nn.Module, context_length: int, base: float = 10000.0) -> None:
         super().__init__()
-        _check_replaceable(text)
-        block = text.transformer.resblocks[0]
+        text = _replaceable(text)
+        block: Any = text.transformer.resblocks[0]
         self.heads, self.base, self.context_length = text.heads, base, context_length
         self.vocab_size, self.pool_type, self.eos_id = text.vocab_size, text.pool_type, text.eos_id
         self.token_embedding = nn.Embedding(text.vocab_size, text.width)
@@ -117,8 +143,9 @@ class RotaryTextEncoder(nn.Module):
         self.transformer = RotaryTransformer(
             [RotaryBlock(*arguments, block.ln_1.eps) for _ in text.transformer.resblocks]
         )
-        self.ln_final = nn.LayerNorm(text.width, eps=text.ln_final.eps)
-        self.text_projection = nn.Parameter(torch.zeros_like(text.text_projection))
+        self.ln_final = nn.LayerNorm(text.width, eps=block.ln_1.eps)
+        projection = cast("Tensor", text.text_projection)
+        self.text_projection = nn.Parameter(torch.zeros(text.width, projection.shape[1]))
         told = self.load_state_dict(text.state_dict(), strict=False)
         if told.missing_keys or set(told.unexpected_keys) != LEFT_OVER:
             raise ValueError(
@@ -133,12 +160,19 @@ class RotaryTextEncoder(nn.Module):
         """Embedding at each caption's end token. What follows that token has no influence."""
         x = self.token_embedding(token_BL)
         head_dim = x.shape[-1] // self.heads
-        cos, sin = rotary_angles(token_BL.shape[1], head_dim, self.base, token_BL.device)
-        x = self.ln_final(self.transformer(x, cos, sin))
-        return text_global_pool(x, token_BL, self.pool_type, self.eos_id) @ self.text_projection
+        angles = rotary_angles(token_BL.shape[1], head_dim, self.base, token_BL.device)
+        pooled_BD = self.transformer(x, angles, end_of(token_BL, self.pool_type, self.eos_id))
+        return self.ln_final(pooled_BD) @ self.text_projection
 
 
-def _check_replaceable(text: nn.Module) -> None:
+def end_of(token_BL: Int[Tensor, "B L"], pool_type: str, eos_id: int) -> Int[Tensor, " B"]:
+    """Each caption's end token, where open_clip pools: the highest id, or the first `eos_id`."""
+    if pool_type == "argmax":
+        return token_BL.argmax(dim=-1)
+    return (token_BL == eos_id).int().argmax(dim=-1)
+
+
+def _replaceable(text: nn.Module) -> TextTransformer:
     """Only plain, causal, end-token-pooled text transformers of open_clip have a rotary twin."""
     if not isinstance(text, TextTransformer):
         reason = f"it is a {type(text).__name__}, not open_clip's own text transformer"
@@ -157,7 +191,7 @@ def _check_replaceable(text: nn.Module) -> None:
     elif (text.width // text.heads) % 2:
         reason = f"its head dimension {text.width // text.heads} is odd, so pairs do not fit"
     else:
-        return
+        return text
     raise ValueError(
         f"this tower's text encoder cannot get rotary positions: {reason}. Use a CLIP such as "
         "ViT-L-14-336-quickgelu:openai."

@@ -12,58 +12,27 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import open_clip
 import torch
 from jaxtyping import Float, Int
-from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from open_clip.transformer import TextTransformer
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision_tower.export import export_vision
 from vision_tower.rotary_text import RotaryTextEncoder
+from vision_tower.tokenizer import OpenClipTokenizer, Tokenizer, is_plainly_causal
 
 logger = logging.getLogger(__name__)
-
-OpenClipTokenizer = SimpleTokenizer | HFTokenizer | SigLipTokenizer
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 MAX_LOGIT_SCALE = math.log(100)  # CLIP: the temperature never makes logits larger than 100x
-
-
-class Tokenizer:
-    """Captions to token ids [B, L], cut at `context_length` and trimmed to the longest of them.
-
-    Trimming changes no feature: attention is causal and pooling is at the end token. Text encoders
-    of another kind get every batch at full length.
-    """
-
-    def __init__(self, tokenize: OpenClipTokenizer, text: nn.Module) -> None:
-        self._tokenize = tokenize
-        self.context_length = text.context_length
-        trims = isinstance(text, RotaryTextEncoder) or _is_plainly_causal(text)
-        self._pool_type, self._eos_id = (text.pool_type, text.eos_id) if trims else ("", 0)
-
-    def __call__(self, captions: list[str]) -> Int[Tensor, "B L"]:
-        token_BL = self._tokenize(captions, context_length=self.context_length)
-        if self._pool_type == "argmax":
-            end_B = token_BL.argmax(dim=-1)
-        elif self._pool_type == "eos":
-            end_B = (token_BL == self._eos_id).int().argmax(dim=-1)
-        else:
-            return token_BL
-        return token_BL[:, : int(end_B.max()) + 1]
-
-    def save(self, directory: Path) -> None:
-        """open_clip's own BPE needs no file."""
-        if isinstance(self._tokenize, HFTokenizer):
-            self._tokenize.save_pretrained(directory)
 
 
 class Tower(nn.Module):
@@ -71,8 +40,8 @@ class Tower(nn.Module):
 
     def __init__(
         self,
-        visual: nn.Module,
-        text: nn.Module,
+        visual: Any,
+        text: Any,
         logit_scale: nn.Parameter,
         logit_bias: nn.Parameter | None,
         tokenize: OpenClipTokenizer,
@@ -84,7 +53,8 @@ class Tower(nn.Module):
         self.config = config
         self.tokenizer = Tokenizer(tokenize, text)
         cfg = PreprocessCfg(size=visual.image_size, **config["preprocess_cfg"])
-        self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(cfg, is_train=False)
+        transform = image_transform_v2(cfg, is_train=False)
+        self.preprocess = cast("Callable[[Image.Image], Tensor]", transform)
         self._tokenize = tokenize
 
     @property
@@ -110,6 +80,10 @@ class Tower(nn.Module):
         texts = [self.encode_text(tokens, True) for tokens in token_batches if len(tokens)]
         return [self.encode_image(pixel_values_BCHW, True), *texts], self.scale()
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.visual.set_grad_checkpointing(enable)
+        self.text.set_grad_checkpointing(enable)
+
     def scale(self) -> Float[Tensor, ""]:
         """exp of the temperature, held at 100 in place before use, as open_clip does each step."""
         with torch.no_grad():
@@ -127,11 +101,6 @@ class Tower(nn.Module):
             "rotary_text": {"base": base},
         }
         return Tower(self.visual, text, self.logit_scale, self.logit_bias, self._tokenize, config)
-
-
-def _is_plainly_causal(text: nn.Module) -> bool:
-    causal = isinstance(text, TextTransformer) and text.attn_mask is not None
-    return causal and text.cls_emb is None
 
 
 def _cut_mask(_: nn.Module, args: tuple[Tensor], kwargs: dict[str, Tensor]) -> tuple[tuple, dict]:
@@ -164,7 +133,8 @@ def load_tower(name_or_path: str) -> Tower:
         known = ", ".join(tags) or "none: give a file"
         raise ValueError(f"{name!r} has no weights {tag!r}. Say {name}:<tag>; tags: {known}.")
     weights = open_clip.get_pretrained_cfg(name, tag) or {}
-    if weights.get("quick_gelu") and not open_clip.get_model_config(name).get("quick_gelu"):
+    model_cfg = open_clip.get_model_config(name) or {}
+    if weights.get("quick_gelu") and not model_cfg.get("quick_gelu"):
         raise ValueError(
             f"the weights {name_or_path!r} were trained with QuickGELU: say {name}-quickgelu:{tag}."
         )
@@ -177,15 +147,20 @@ def _load_directory(directory: Path) -> Tower:
             f"{directory} is no tower: it has no {CONFIG}. A stage that was stopped leaves "
             "checkpoints only; run it again to finish it."
         )
-    if not any(directory.glob(pattern) for pattern in ("open_clip*.safetensors", "open_clip*.bin")):
+    if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in directory.iterdir()):
         raise FileNotFoundError(
             f"{directory} holds no weights: {WEIGHTS} is missing. Copy it there, or make the tower "
             "again."
         )
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    if "rotary_text" in config:
-        return _load_rotary(directory, config)
-    return _from_open_clip(f"local-dir:{directory}")
+    try:
+        if "rotary_text" in config:
+            return _load_rotary(directory, config)
+        return _from_open_clip(f"local-dir:{directory}")
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights in {directory} are broken ({error}): copy them again."
+        ) from error
 
 
 def _load_rotary(directory: Path, config: dict) -> Tower:
@@ -214,7 +189,7 @@ def _from_open_clip(name: str, tag: str | None = None) -> Tower:
 
 
 def _assembled(model: open_clip.CustomTextCLIP, tokenize: OpenClipTokenizer, config: dict) -> Tower:
-    if _is_plainly_causal(model.text):
+    if is_plainly_causal(model.text):
         model.text.transformer.register_forward_pre_hook(_cut_mask, with_kwargs=True)
     return Tower(model.visual, model.text, model.logit_scale, model.logit_bias, tokenize, config)
 

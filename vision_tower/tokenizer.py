@@ -1,0 +1,47 @@
+"""Captions to token ids, no longer than a batch needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Int
+from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from vision_tower.rotary_text import RotaryTextEncoder, end_of
+
+OpenClipTokenizer = SimpleTokenizer | HFTokenizer | SigLipTokenizer
+
+
+class Tokenizer:
+    """Captions to token ids [B, L], cut at `context_length` and trimmed to the longest of them.
+
+    Trimming changes no feature: attention is causal and pooling is at the end token. Text encoders
+    of another kind get every batch at full length.
+    """
+
+    def __init__(self, tokenize: OpenClipTokenizer, text: Any) -> None:
+        self._tokenize = tokenize
+        self.context_length: int = text.context_length
+        self._trims = isinstance(text, RotaryTextEncoder) or is_plainly_causal(text)
+        if self._trims:
+            self._pool_type, self._eos_id = text.pool_type, text.eos_id
+
+    def __call__(self, captions: list[str]) -> Int[Tensor, "B L"]:
+        token_BL = self._tokenize(captions, context_length=self.context_length)
+        if not self._trims:
+            return token_BL
+        return token_BL[:, : int(end_of(token_BL, self._pool_type, self._eos_id).max()) + 1]
+
+    def save(self, directory: Path) -> None:
+        """open_clip's own BPE needs no file."""
+        if isinstance(self._tokenize, HFTokenizer):
+            self._tokenize.save_pretrained(directory)
+
+
+def is_plainly_causal(text: nn.Module) -> bool:
+    """Whether what follows a caption's end token can be cut off: it is never looked at."""
+    causal = isinstance(text, TextTransformer) and text.attn_mask is not None
+    return causal and text.cls_emb is None and text.pool_type in ("argmax", "eos")
