@@ -1,0 +1,121 @@
+"""Intervals and tests against scipy and against loops of one's own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+
+from eval.benchmarks.pope import Pope
+from eval.bootstrap import cluster_sums, paired_intervals, resampled_sums, sign_test
+from eval.tower.edits import Edits
+
+
+def test_cluster_sums_by_hand() -> None:
+    counts = np.array([[1.0, 0], [0, 1], [2, 2]])
+    assert cluster_sums(counts, ["b", "a", "b"]).tolist() == [[0, 1], [3, 2]]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 3000])
+def test_every_resample_has_as_many_rows(rows: int) -> None:
+    counts = np.hstack([np.ones((rows, 1)), np.arange(rows)[:, None]])
+    sums = resampled_sums(counts, 2500, seed=3)
+    assert sums.shape == (2500, 2)
+    assert (sums[:, 0] == rows).all()
+    # The mean of a resample is the sample's, give or take its standard error.
+    spread = np.arange(rows).std() / math.sqrt(rows * 2500) + 1e-9
+    assert abs(sums[:, 1].mean() / rows - (rows - 1) / 2) < 5 * spread
+
+
+def test_same_seed_same_resamples() -> None:
+    counts = np.random.default_rng(0).random((50, 3))
+    assert (resampled_sums(counts, 100, 1) == resampled_sums(counts, 100, 1)).all()
+    assert (resampled_sums(counts, 100, 1) != resampled_sums(counts, 100, 2)).any()
+
+
+NAMES = ["pairs", "all_four", "image_to_text", "text_to_image"]
+NAMES += ["image_to_text_both", "text_to_image_both"]
+
+
+def edit_counts(right: np.ndarray) -> np.ndarray:
+    return np.stack([np.ones_like(right), *([right] * 5)], axis=1).astype(float)
+
+
+def test_interval_of_a_share_agrees_with_scipy() -> None:
+    generator = np.random.default_rng(5)
+    before = (generator.random(400) < 0.4).astype(float)
+    after = np.where(generator.random(400) < 0.8, before, 1 - before)
+    found = paired_intervals(Edits(), NAMES, edit_counts(before), edit_counts(after))["all_four"]
+    expected = bootstrap(
+        (after - before,), np.mean, method="percentile", n_resamples=10_000, rng=9
+    ).confidence_interval
+    assert found.low == pytest.approx(expected.low, abs=0.004)
+    assert found.high == pytest.approx(expected.high, abs=0.004)
+
+
+def test_interval_of_f1_agrees_with_a_loop() -> None:
+    generator = np.random.default_rng(6)
+    names = [f"random/{name}" for name in ("TP", "FP", "FN", "TN", "n", "label_yes")]
+
+    def arm(skill: float) -> np.ndarray:
+        label = np.arange(200) % 2 == 0
+        says = np.where(generator.random(200) < skill, label, ~label)
+        outcomes = [says & label, says & ~label, ~says & label, ~says & ~label]
+        return np.stack([*outcomes, np.ones(200), label], axis=1).astype(float)
+
+    def f1(counts: np.ndarray) -> float:
+        tp, fp, fn = counts[:, :3].sum(axis=0)
+        precision, recall = tp / (tp + fp), tp / (tp + fn)
+        return 2 * precision * recall / (precision + recall)
+
+    before, after = arm(0.6), arm(0.75)
+    found = paired_intervals(Pope(), names, before, after)["random/f1"]
+    draws = [generator.integers(0, 200, 200) for _ in range(4000)]
+    low, high = np.percentile([f1(after[d]) - f1(before[d]) for d in draws], [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=0.01)
+    assert found.high == pytest.approx(high, abs=0.01)
+
+
+def test_equal_arms_have_an_interval_of_zero_width() -> None:
+    counts = edit_counts(np.random.default_rng(0).random(100) < 0.5)
+    interval = paired_intervals(Edits(), NAMES, counts, counts, resamples=200)["all_four"]
+    assert (interval.low, interval.high) == (0, 0)
+
+
+def test_intervals_cover_the_truth() -> None:
+    """Of 200 experiments with a true difference of 10 points about 95 % cover it."""
+    generator = np.random.default_rng(8)
+    covered = 0
+    for seed in range(200):
+        before = (generator.random(150) < 0.5).astype(float)
+        after = (generator.random(150) < 0.6).astype(float)
+        interval = paired_intervals(
+            Edits(), NAMES, edit_counts(before), edit_counts(after), resamples=400, seed=seed
+        )["all_four"]
+        covered += interval.low <= 0.1 <= interval.high
+    assert 178 <= covered <= 199
+
+
+def test_undefined_metric_has_no_interval() -> None:
+    names = ["random/n", "random/TN", "random/label_yes"]  # no yes anywhere: no precision
+    counts = np.ones((10, 3)) * [1, 1, 0]
+    interval = paired_intervals(Pope(), names, counts, counts, resamples=50)["random/precision"]
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+def test_mcnemar_is_the_binomial_sum(pairs: list[tuple[bool, bool]]) -> None:
+    before, after = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
+    found = sign_test(before, after)
+    better = sum(not b and a for b, a in pairs)
+    worse = sum(b and not a for b, a in pairs)
+    changed = better + worse
+    # Two-sided exact p: twice the smaller tail of Binomial(changed, 1/2), at most 1.
+    tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1)) / 2**changed
+    assert (found.better, found.worse) == (better, worse)
+    assert found.p == pytest.approx(min(1, 2 * tail))

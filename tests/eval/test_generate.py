@@ -1,0 +1,139 @@
+"""Asking: buckets, streaming, resuming after a kill, failures that stop with the row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from eval.benchmark import Question
+from eval.generate import generate_answers, length_buckets
+
+MADE_BY: dict[str, object] = {"model": {"sha256": "m"}, "data": {"q": "d"}}
+
+
+class Parrot:
+    """Answers with the prompt's length; keeps what it was asked; fails on request."""
+
+    def __init__(self, fail_on: str | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self.fail_on = fail_on
+
+    def answer_batch(
+        self, pairs: Sequence[tuple[Image.Image | None, str]], *, max_new_tokens: int
+    ) -> list[str]:
+        prompts = [prompt for _, prompt in pairs]
+        if self.fail_on in prompts:
+            raise ValueError("out of paper")
+        self.asked.append(prompts)
+        sizes = [0 if image is None else image.width for image, _ in pairs]
+        return [f"{len(p)} {max_new_tokens} {s}" for p, s in zip(prompts, sizes, strict=True)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    return tmp_path
+
+
+def questions(count: int, image: str | None = "a.png") -> list[Question]:
+    return [Question(str(n), "x" * (1 + n % 3), image, "", "") for n in range(count)]
+
+
+def ask(model: Parrot, root: Path, count: int, made_by: dict[str, object] = MADE_BY) -> Path:
+    path = root / "out" / "pope.answers.jsonl"
+    generate_answers(
+        model, root, questions(count), path,
+        made_by=made_by, max_new_tokens=9, batch_size=4, title="test",
+    )  # fmt: skip
+    return path
+
+
+def answers(path: Path) -> dict[str, str]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({row["question_id"] for row in rows}) == len(rows)
+    return {row["question_id"]: row["text"] for row in rows}
+
+
+def test_buckets_hold_equal_lengths_and_everything_once() -> None:
+    batches = length_buckets(questions(10), 4)
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    lengths = [len(question.prompt) for batch in batches for question in batch]
+    assert lengths == sorted(lengths)
+    assert sorted(q.id for batch in batches for q in batch) == sorted(map(str, range(10)))
+
+
+def test_every_question_is_asked_once(root: Path) -> None:
+    path = ask(Parrot(), root, 10)
+    assert answers(path) == {str(n): f"{1 + n % 3} 9 16" for n in range(10)}
+
+
+def test_text_only_question(root: Path) -> None:
+    path = root / "a.jsonl"
+    generate_answers(
+        Parrot(), root, questions(1, image=None), path,
+        made_by={}, max_new_tokens=1, batch_size=1, title="test",
+    )  # fmt: skip
+    assert answers(path) == {"0": "1 1 0"}
+
+
+def test_failure_names_the_batch_and_resume_asks_only_the_rest(root: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"batch of questions 2, 5, 8 .*out of paper"):
+        generate_answers(
+            Parrot(fail_on="xxx"), root, questions(9), root / "out/pope.answers.jsonl",
+            made_by=MADE_BY, max_new_tokens=9, batch_size=3, title="test",
+        )  # fmt: skip
+    second = Parrot()
+    path = ask(second, root, 9)
+    assert [prompt for batch in second.asked for prompt in batch] == ["xxx"] * 3
+    assert len(answers(path)) == 9
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 4))
+def test_a_line_half_written_by_a_killed_run_is_asked_again(root: Path, cut: int) -> None:
+    path = ask(Parrot(), root, 10)
+    whole = answers(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    second = Parrot()
+    assert answers(ask(second, root, 10)) == whole
+    assert sum(map(len, second.asked)) == 1
+
+
+def test_finished_file_is_not_asked_again(root: Path) -> None:
+    ask(Parrot(), root, 10)
+    second = Parrot()
+    ask(second, root, 10)
+    assert second.asked == []
+
+
+def test_answers_of_another_model_are_not_continued(root: Path) -> None:
+    ask(Parrot(), root, 10)
+    with pytest.raises(ValueError, match="made with another model; remove the file"):
+        ask(Parrot(), root, 10, MADE_BY | {"model": {"sha256": "other"}})
+
+
+def test_answers_without_origin_are_not_continued(root: Path) -> None:
+    path = ask(Parrot(), root, 10)
+    path.with_suffix(".by.json").unlink()
+    with pytest.raises(ValueError, match="another model, data"):
+        ask(Parrot(), root, 10)
+
+
+def test_truncated_picture_stops_with_its_name(root: Path) -> None:
+    (root / "a.png").write_bytes((root / "a.png").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"a\.png"):
+        ask(Parrot(), root, 2)
+
+
+def test_too_few_answers_stop(root: Path) -> None:
+    class Short(Parrot):
+        def answer_batch(
+            self, pairs: Sequence[tuple[Image.Image | None, str]], *, max_new_tokens: int
+        ) -> list[str]:
+            return ["one"]
+
+    with pytest.raises(RuntimeError, match="1 answers to 4 questions"):
+        ask(Short(), root, 4)
