@@ -171,7 +171,9 @@ def _swap_attributes(rng: random.Random, scene: Scene) -> Edit:
         for b in scene.things
         if a.place < b.place and a.colour != b.colour and a.shape != b.shape
     ]
-    a, b = rng.choice(pairs) if pairs else rng.sample(scene.things, 2)
+    if not pairs:  # two things of one shape: the captions would mean the same; drawn again
+        return Edit("swap", scene, scene, (), "")
+    a, b = rng.choice(pairs)
     swapped = {a: replace(a, colour=b.colour), b: replace(b, colour=a.colour)}
     target = make_scene(scene.background, [swapped.get(t, t) for t in scene.things])
     instruction = f"Swap the colours of the {a.shape} and the {b.shape}."
