@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             comparisons = compare_directories(arguments.baseline, arguments.candidate)
         with console.status("writing the report"):
             write_report(comparisons, arguments.output, arguments.title, names)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         Console(stderr=True).print(
             "error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True
         )

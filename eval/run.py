@@ -158,12 +158,15 @@ def metric_table(benchmark: Metrics, result: Result) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, print the tables; 1 and one message for an error that the user can mend."""
+    """Run, print the tables; 1 and one message for an error that the user can mend.
+
+    A model that fails while it answers is a RuntimeError and keeps its traceback.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler()])
     console = Console()
     try:
         results = run(parse_arguments(argv))
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         Console(stderr=True).print(
             "error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True
         )

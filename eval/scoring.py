@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
 from eval.answers import join_answers, read_answers
 from eval.benchmark import Described, LanguageBenchmark, Metrics, Question, TowerBenchmark
 from eval.generate import generate_answers
@@ -35,6 +37,7 @@ def score_models(
     batch_size: int,
 ) -> Scored:
     """Ask a model, then score; everything that can be refused is refused before it is loaded."""
+    _require_name(model)
     asked: list[tuple[LanguageBenchmark, Path, list[Question]]] = []
     for benchmark, root in benchmarks:
         questions = benchmark.load(root)
@@ -108,6 +111,17 @@ def _provenance(benchmark: Described, root: Path) -> dict[str, object]:
         "versions": versions(),
         "commit": git_commit(),
     }
+
+
+def _require_name(model: str) -> None:
+    if Path(model).is_dir():
+        return
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise FileNotFoundError(
+            f"{model}: no such directory, and no hub id either; check --model."
+        ) from error
 
 
 def _identity(name: str) -> dict[str, str | None]:
