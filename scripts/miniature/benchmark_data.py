@@ -21,7 +21,8 @@ from scripts.miniature.world import EDITS, SHAPES, Edit, Scene, Thing, random_ed
 POPE_QUESTIONS_EACH_WAY, REFERENCE_CAPTIONS = 3, 5
 # What a question about an edit of each kind asks for.
 _ASKED = {"add": "presence", "remove": "presence", "swap": "colour"}
-_SYNONYMS = {"circle": ["disc", "disk"], "moon": ["crescent"], "cross": ["plus sign"]}
+# CHAIR's rule reads words in a singular that turns "cross" into "cros", as "glass" into "glas".
+_SYNONYMS = {"circle": ["disc", "disk"], "moon": ["crescent"], "cross": ["cros"]}
 
 
 def _write_csv(path: Path, rows: list[list[object]]) -> None:
