@@ -13,12 +13,13 @@ from PIL import Image
 from transformers import (
     AutoProcessor,
     BatchFeature,
-    LlavaConfig,
     LlavaForConditionalGeneration,
     StoppingCriteria,
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
+
+from mllm.directory import require_llava
 
 Message = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Chat:
         Raises:
             ValueError: the directory holds no LLaVA model or no chat template.
         """
-        _require_llava(directory)
+        require_llava(directory)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.processor = AutoProcessor.from_pretrained(directory)
         if self.processor.chat_template is None:
@@ -131,18 +132,3 @@ class _Stop(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.full((len(input_ids),), self.closed.is_set(), device=input_ids.device)
-
-
-def _require_llava(directory: str | Path) -> None:
-    folder = Path(directory)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} has no config.json: give the output directory of training/finetune.py, or "
-            "any LLaVA directory"
-        )
-    settings, _ = LlavaConfig.get_config_dict(directory)
-    if settings.get("model_type") != LlavaConfig.model_type:
-        raise ValueError(
-            f"{directory} holds a {settings.get('model_type')!r} model, not LLaVA: give the output "
-            "directory of training/finetune.py, or assemble one with training/pretrain_projector.py"
-        )

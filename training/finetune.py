@@ -9,6 +9,7 @@ decay, 128 conversations a step, one epoch. `output_dir` becomes the finished LL
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from training.llava import (
@@ -39,11 +40,14 @@ class Finetune(LlavaArguments):
     learning_rate: float = field(default=2e-5, metadata={"help": "Of the language model."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Times 8 GPUs: 128."})
 
+    def __post_init__(self) -> None:
+        self.require("model", "conversations", "image_root")
+        super().__post_init__()
 
-def main() -> None:
-    args = read_recipe(Finetune)
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_recipe(Finetune, argv)
     start_logging(args)
-    args.require("model", "conversations", "image_root")
     if is_finished(args):
         return
 

@@ -18,6 +18,7 @@ from transformers.integrations.deepspeed import (
 from mllm.assemble import assemble, image_token_count
 from mllm.collate import Collator
 from mllm.conversations import Conversations
+from mllm.directory import require_llava
 from training.arguments import StageArguments
 from training.learning_check import LearningCheck
 from training.stage import Save, StageTrainer, last_checkpoint
@@ -60,6 +61,17 @@ class LlavaTrainer(StageTrainer):
             if rate is not None:
                 _split_groups(optimizer, module, rate)
         return optimizer
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        """Trainer's own compares the names in the file with the modules', which differ in LLaVA
+        (transformers keeps the classic ones on disk): it would warn, load nothing and go on from
+        the initial weights (5.23)."""
+        saved = LlavaForConditionalGeneration.from_pretrained(
+            resume_from_checkpoint, dtype=self.model.dtype
+        )
+        self.model.load_state_dict(saved.state_dict())
 
 
 def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: float) -> None:
@@ -118,12 +130,7 @@ def open_llava(
     DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
     and bf16 is the autocast's business.
     """
-    folder = Path(directory)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} is no LLaVA directory (no config.json): give the output_dir of "
-            "training/pretrain_projector.py"
-        )
+    require_llava(directory)
     dtype = torch.bfloat16 if args.bf16 and args.deepspeed else torch.float32
     # On GPUs ZeRO-3 shards while it loads. On CPUs DeepSpeed's communication only starts with the
     # engine (Trainer's `use_cpu`), and the engine shards there.

@@ -9,6 +9,7 @@ model is untouched, so it does not chat yet.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mllm.template import VICUNA_SYSTEM
@@ -39,11 +40,14 @@ class PretrainProjector(LlavaArguments):
     learning_rate: float = field(default=1e-3, metadata={"help": "Of the projector."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Times 8 GPUs: 256."})
 
+    def __post_init__(self) -> None:
+        self.require("vision_tower", "language_model", "conversations", "image_root")
+        super().__post_init__()
 
-def main() -> None:
-    args = read_recipe(PretrainProjector)
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_recipe(PretrainProjector, argv)
     start_logging(args)
-    args.require("vision_tower", "language_model", "conversations", "image_root")
     if is_finished(args):
         return
 

@@ -1,0 +1,125 @@
+import json
+import shutil
+from dataclasses import fields
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mllm.assemble import assemble
+from mllm.chat import Chat
+from tests.tiny_llava import (
+    example_rows,
+    picture,
+    write_language_model,
+    write_rows,
+    write_tower,
+)
+from training.finetune import Finetune, main
+from training.llava import _split_groups
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stage4")
+    tower, llm = write_tower(root / "tower"), write_language_model(root / "llm")
+    assemble(str(tower), str(llm), root / "start", system="")
+    siglip = write_tower(root / "siglip", "siglip")
+    assemble(str(siglip), str(llm), root / "start-siglip", system="")
+    write_rows(root / "data", example_rows(24))
+    return root
+
+
+def train(folder, output_dir, *flags, start="start"):
+    main([
+        "--model", str(folder / start), "--conversations", str(folder / "data/rows.json"),
+        "--image_root", str(folder / "data"), "--output_dir", str(output_dir),
+        "--max_steps", "4", "--report_to", "none", "--per_device_train_batch_size", "4",
+        "--logging_steps", "1", "--disable_tqdm", "True", "--warmup_steps", "0", *flags,
+    ])  # fmt: skip
+    return output_dir
+
+
+def changed(folder, output_dir, start="start"):
+    before = load_file(folder / start / "model.safetensors")
+    after = load_file(output_dir / "model.safetensors")
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}, set(before)
+
+
+def test_the_defaults_are_llava_1_5s():
+    defaults = {field.name: field.default for field in fields(Finetune)}
+    assert defaults["learning_rate"] == 2e-5
+    assert defaults["warmup_steps"] == 0.03
+    assert defaults["weight_decay"] == 0
+    assert defaults["per_device_train_batch_size"] * 8 == 128
+    assert defaults["tune_vision_tower"] is False
+
+
+def test_projector_and_language_model_learn_and_the_tower_does_not(folder, tmp_path):
+    moved, names = changed(folder, train(folder, tmp_path))
+    assert moved == {name for name in names if not name.startswith("vision_tower.")}
+    assert Chat(tmp_path).answer(picture(0), "what", max_new_tokens=3) is not None
+
+
+@pytest.mark.parametrize("start", ["start", "start-siglip"])
+def test_the_tower_learns_when_told_to_up_to_the_layer_that_is_read(folder, tmp_path, start):
+    flags = ["--tune_vision_tower", "True", "--learning_rate", "1e-3"]
+    moved, names = changed(folder, train(folder, tmp_path, *flags, start=start), start)
+    # Three layers, features from hidden_states[-2]: layers 0 and 1. The rest gets no gradient.
+    behind = ("vision_tower.encoder.layers.2.", "vision_tower.post_layernorm", "vision_tower.head")
+    # A key bias shifts all scores of a query alike: softmax leaves it no true gradient.
+    unclear = {name for name in names if name.endswith("k_proj.bias")}
+    expected = {name for name in names if not name.startswith(behind)}
+    assert moved | unclear == expected | unclear
+
+
+def test_a_tower_rate_of_zero_leaves_the_tower_alone(folder, tmp_path):
+    flags = ["--tune_vision_tower", "True", "--vision_tower_learning_rate", "0"]
+    with pytest.raises(RuntimeError, match="vision_tower should learn but did not move"):
+        train(folder, tmp_path, *flags, "--max_steps", "60", "--save_strategy", "no")
+
+
+def test_each_part_gets_its_own_learning_rate():
+    tower, rest = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [tower.weight, rest.weight], "weight_decay": 0.1},
+            {"params": [tower.bias, rest.bias], "weight_decay": 0.0},
+        ],
+        lr=1e-3,
+    )
+    _split_groups(optimizer, tower, 1e-5)
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert found == {
+        id(tower.weight): (1e-5, 0.1),
+        id(rest.weight): (1e-3, 0.1),
+        id(tower.bias): (1e-5, 0.0),
+        id(rest.bias): (1e-3, 0.0),
+    }
+
+
+def test_a_run_cut_off_after_a_checkpoint_ends_bit_equal(folder, tmp_path):
+    flags = ["--save_steps", "2", "--save_total_limit", "5", "--max_steps", "5"]
+    whole = train(folder, tmp_path / "whole", *flags)
+    (tmp_path / "cut").mkdir()
+    shutil.copytree(whole / "checkpoint-2", tmp_path / "cut/checkpoint-2")
+    again = train(folder, tmp_path / "cut", *flags)
+    first, second = (load_file(path / "model.safetensors") for path in (whole, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    histories = [
+        json.loads((path / "checkpoint-4/trainer_state.json").read_text())["log_history"]
+        for path in (whole, again)
+    ]
+    assert [entry["loss"] for entry in histories[0]] == [entry["loss"] for entry in histories[1]]
+
+
+def test_a_directory_that_is_no_llava_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        train(folder, tmp_path / "out", start="data")
+    with pytest.raises(ValueError, match="'llama' model"):
+        train(folder, tmp_path / "out", start="llm")
