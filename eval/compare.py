@@ -77,7 +77,8 @@ def headline_table(comparisons: Sequence[Comparison], names: tuple[str, str]) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, write, print; 1 and one message for an error that the user can mend."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler()])
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(show_path=False)])
+    logging.getLogger("eval").setLevel(logging.INFO)
     console = Console()
     arguments = parse_arguments(argv)
     names = (arguments.baseline_name, arguments.candidate_name)

@@ -162,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A model that fails while it answers is a RuntimeError and keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler()])
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(show_path=False)])
+    logging.getLogger("eval").setLevel(logging.INFO)
     console = Console()
     try:
         results = run(parse_arguments(argv))

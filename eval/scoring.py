@@ -17,6 +17,8 @@ from eval.result import Result
 
 logger = logging.getLogger(__name__)
 
+# What answers depend on; a run goes on with answers only where these are the same.
+MADE_BY = ("model", "data", "pictures", "decoding")
 Scored = Iterator[tuple[Metrics, Result]]
 
 
@@ -46,23 +48,22 @@ def score_models(
     # Loads torch models; scoring a file of answers does without.
     from mllm.chat import Chat
 
-    chat = Chat(model)
+    chat, identity = Chat(model), _identity(model)
     for benchmark, root, questions in asked:
         limit = max_new_tokens or benchmark.max_new_tokens
         provenance = _provenance(benchmark, root) | {
-            "model": _identity(model),
+            "model": identity,
             "decoding": {"strategy": "greedy", "max_new_tokens": limit},
             "pictures": pictures_hash(root, [q.image for q in questions if q.image]),
             "prompt": questions[0].prompt,
         }
         path = output / f"{benchmark.name}.answers.jsonl"
-        made_by = {key: provenance[key] for key in ("model", "data", "pictures", "decoding")}
         generate_answers(
             chat,
             root,
             questions,
             path,
-            made_by=made_by,
+            made_by={key: provenance[key] for key in MADE_BY},
             max_new_tokens=limit,
             batch_size=batch_size,
             title=benchmark.title,
@@ -79,11 +80,12 @@ def score_towers(name: str, benchmarks: Sequence[tuple[TowerBenchmark, Path]]) -
     for benchmark, root in benchmarks:
         benchmark.files(root)
     tower = load_tower(name).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    identity = _identity(name)
     for benchmark, root in benchmarks:
         units = benchmark.measure(tower, root)
         pictures = {image.partition("#")[0] for unit in units for image in unit.images}
         provenance = _provenance(benchmark, root) | {
-            "tower": _identity(name),
+            "tower": identity,
             "pictures": pictures_hash(root, pictures),
         }
         yield benchmark, Result(benchmark.name, tuple(units), provenance, str(root))
