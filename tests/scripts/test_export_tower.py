@@ -1,0 +1,36 @@
+"""Exporting any CLIP as a tower directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoImageProcessor, CLIPVisionModel
+
+from scripts import export_tower
+from tests.tiny_tower import SIZE, write_tower
+from vision_tower.towers import load_tower
+
+
+def test_the_tower_and_its_vision_side_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, directory = write_tower(tmp_path / "clip"), tmp_path / "tower"
+    monkeypatch.setattr("sys.argv", ["export_tower.py", str(source), str(directory)])
+    export_tower.main()
+    pixel_values_BCHW = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        before = load_tower(str(source)).encode_image(pixel_values_BCHW)
+        after = load_tower(str(directory)).encode_image(pixel_values_BCHW)
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    assert CLIPVisionModel.from_pretrained(directory / "vision").config.image_size == SIZE
+    processor = AutoImageProcessor.from_pretrained(directory / "vision")
+    assert list(processor.image_mean) == [0.5, 0.4, 0.3]
+
+
+def test_a_tower_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["export_tower.py", "no/such", str(tmp_path / "tower")])
+    with pytest.raises(FileNotFoundError, match="no/such"):
+        export_tower.main()
+    assert not (tmp_path / "tower").exists()
