@@ -37,7 +37,7 @@ class Unit:
 
     Units of one `cluster` stand or fall together and are resampled together: POPE asks the same
     question about the same picture in several of its splits. `reading` says what the rule made
-    of the answer.
+    of the answer; a tower's choices need none ("").
     """
 
     id: str

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Literal
 
 from eval.benchmark import Metrics, Unit
@@ -27,6 +29,11 @@ class Difference:
     low: float
     high: float
     per_seed: tuple[float, ...]
+
+    @property
+    def seed_deviation(self) -> float:
+        """Standard deviation of the seeds' differences; NaN for one seed."""
+        return stdev(self.per_seed) if len(self.per_seed) > 1 else math.nan
 
     @property
     def verdict(self) -> Verdict:

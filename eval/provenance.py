@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from eval.progress import bar
+from eval.bars import bar
 
 PACKAGES = ("torch", "transformers", "open_clip_torch", "nltk", "textblob", "numpy", "pillow")
 WEIGHTS_AND_CONFIG = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}

@@ -45,7 +45,9 @@ def sentence(comparison: Comparison) -> str:
     change = value(first.difference, first.share, signed=True)
     start = (
         f"{comparison.benchmark.title} {first.title} went from {before} to {after}, {change} "
-        f"{unit} (95 % interval {interval(first)})"
+        f"{unit} (95 % interval {interval(first)}"
+        + (f"; seeds {spread(first)}" if spread(first) else "")
+        + ")"
     )
     if math.isnan(first.low):
         return f"{start}: undefined on these answers."

@@ -140,10 +140,14 @@ def _example(report: Report, example: Example) -> list[str]:
     return [
         *([pictures, ""] if pictures else []),
         f"- **{_inline(example.question)}** truth: {_inline(example.label)}",
-        f"- {report.names[0]}: {_inline(example.before)} ({_inline(example.before_reading)})",
-        f"- {report.names[1]}: {_inline(example.after)} ({_inline(example.after_reading)})",
+        f"- {report.names[0]}: {_inline(example.before)}{_reading(example.before_reading)}",
+        f"- {report.names[1]}: {_inline(example.after)}{_reading(example.after_reading)}",
         "",
     ]
+
+
+def _reading(reading: str) -> str:
+    return f" (read as {_inline(reading)})" if reading else ""
 
 
 def _inline(text: str) -> str:
@@ -172,7 +176,8 @@ def _numbers(comparison: Comparison) -> dict[str, object]:
         "distinct_units": comparison.clusters,
         "seeds": comparison.seeds,
         "metrics": [
-            {key: _null_for_nan(v) for key, v in asdict(d).items()} | {"verdict": d.verdict}
+            {key: _null_for_nan(v) for key, v in asdict(d).items()}
+            | {"seed_deviation": _null_for_nan(d.seed_deviation), "verdict": d.verdict}
             for d in comparison.differences
         ],
         "mcnemar": None if comparison.signs is None else asdict(comparison.signs),

@@ -151,7 +151,7 @@ def _unit(pair: EditPair, right: Sequence[bool]) -> Unit:
         category=pair.kind,
         question=" | ".join(pair.captions),
         answer="all matched" if not missed else f"mismatched: {', '.join(missed)}",
-        reading="four comparisons",
+        reading="",
         label="all matched",
         images=pair.images,
     )

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eval.bars import bar
 from eval.benchmark import EmbeddingTower
-from eval.progress import bar
 
 BATCH = 64
 

@@ -168,8 +168,8 @@ def _unit(pair: Pair, chosen: Sequence[bool]) -> Unit:
         right=all(right),
         category=pattern,
         question=" | ".join(statement.text for statement in pair),
-        answer=" | ".join("first" if says else "second" for says in chosen),
-        reading="picture that each statement chose",
-        label=" | ".join("first" if s.id % 2 else "second" for s in pair),
+        answer=" | ".join(f"{'first' if says else 'second'} picture" for says in chosen),
+        reading="",
+        label=" | ".join(f"{'first' if s.id % 2 else 'second'} picture" for s in pair),
         images=tuple(statement.image for statement in pair),
     )

@@ -106,7 +106,7 @@ def _unit(
         category="",
         question=own.short,
         answer=", ".join(name for name, best in found.items() if best[number] == number),
-        reading="directions that found their own",
+        reading="",
         label=", ".join(found),
         images=(own.image.relative_to(root).as_posix(),),
     )

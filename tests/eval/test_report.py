@@ -52,6 +52,7 @@ def test_numbers_in_words() -> None:
     assert wording.value(float("nan"), share=True) == "n/a"
     assert wording.interval(DIFFERENCE) == "+0.4 … +4.6"
     assert wording.spread(DIFFERENCE) == "+3.0, +2.0"
+    assert DIFFERENCE.seed_deviation == pytest.approx(0.005 * 2**0.5)
     assert wording.probability(SignTest(0, 20, 1.9e-6)) == "p < 0.0001"
     assert wording.probability(SignTest(1, 9, 0.0215)) == "p = 0.0215"
 

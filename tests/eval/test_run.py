@@ -135,7 +135,7 @@ def test_tower(
     arguments = ["--tower", "flat", "--benchmark", "mmvp_vlm", "--data-root", root.parent]
     assert call(*arguments, "--output", output) == 0
     result = read_result(output / "mmvp_vlm.json")
-    assert result.units[0].answer == "second | second"
+    assert result.units[0].answer == "second picture | second picture"
     assert result.provenance["tower"] == {"name": "flat", "sha256": None}
 
 
