@@ -14,7 +14,23 @@ from PIL import Image
 from safetensors.torch import save_file
 
 SIZE = 16
-WORDS = "red green blue large small cube ball cone left right above below metal wood dull".split()
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "large",
+    "small",
+    "cube",
+    "ball",
+    "cone",
+    "left",
+    "right",
+    "above",
+    "below",
+    "metal",
+    "wood",
+    "dull",
+]
 VISION = {"image_size": SIZE, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
 PREPROCESS = {

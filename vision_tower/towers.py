@@ -49,7 +49,9 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.visual, self.text = visual, text
-        self.logit_scale, self.logit_bias = logit_scale, logit_bias
+        # open_clip's are 0-dimensional, which DeepSpeed cannot broadcast.
+        self.logit_scale = nn.Parameter(logit_scale.detach().reshape(1))
+        self.logit_bias = None if logit_bias is None else nn.Parameter(logit_bias.reshape(1))
         self.config = config
         self.tokenizer = Tokenizer(tokenize, text)
         cfg = PreprocessCfg(size=visual.image_size, **config["preprocess_cfg"])
@@ -169,7 +171,7 @@ def _load_rotary(directory: Path, config: dict) -> Tower:
     tokenize = open_clip.get_tokenizer(f"local-dir:{directory}")
     tower = _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
     tower = tower.with_rotary_text(tower.context_length, config["rotary_text"]["base"])
-    tower.load_state_dict(_renamed(load_file(directory / WEIGHTS), _to_memory), strict=True)
+    tower.load_state_dict(_to_memory(load_file(directory / WEIGHTS)), strict=True)
     return tower
 
 
@@ -205,19 +207,27 @@ def save_tower(
     visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
     export_vision(tower.visual, visual, tower.config["preprocess_cfg"], directory / "vision")
     tower.tokenizer.save(directory)
-    on_disk = state if tower.config["model_cfg"].get("custom_text") else _renamed(state, _to_disk)
-    save_file(on_disk, directory / WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        _to_disk(state, tower.config["model_cfg"]), directory / WEIGHTS, metadata={"format": "pt"}
+    )
     (directory / CONFIG).write_text(json.dumps(tower.config, indent=2) + "\n", encoding="utf-8")
 
 
-def _renamed(state: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
-    return {rename(name): tensor for name, tensor in state.items()}
+def _to_disk(state: Mapping[str, Tensor], model_cfg: Mapping) -> dict[str, Tensor]:
+    """open_clip's names and shapes: its CLIP keeps the text encoder's parameters at the top, its
+    CustomTextCLIP in `text.`."""
+    prefix = "" if model_cfg.get("custom_text") else "text."
+    shape = (1,) if model_cfg.get("nonscalar_logit_scale") else ()
+    return {
+        name.removeprefix(prefix): tensor.reshape(shape) if name.startswith("logit_") else tensor
+        for name, tensor in state.items()
+    }
 
 
-def _to_disk(name: str) -> str:
-    """open_clip's CLIP keeps its text encoder's parameters at the top; CustomTextCLIP in `text.`"""
-    return name.removeprefix("text.")
-
-
-def _to_memory(name: str) -> str:
-    return name if name.startswith(("visual.", "text.", "logit_")) else f"text.{name}"
+def _to_memory(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name if name.startswith(("visual.", "text.", "logit_")) else f"text.{name}": (
+            tensor.reshape(1) if name.startswith("logit_") else tensor
+        )
+        for name, tensor in state.items()
+    }
