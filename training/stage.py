@@ -132,7 +132,8 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         save({name: tensor.cpu() for name, tensor in state.items()}, aside)
-        record = {"recipe": resolved_recipe(trainer.args), **provenance()}
+        stage = type(trainer.args).__name__
+        record = {"stage": stage, "recipe": resolved_recipe(trainer.args), **provenance()}
         (aside / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         _move_into(aside, output_dir)
     trainer.accelerator.wait_for_everyone()
