@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from scripts.miniature import language
+from scripts.miniature import language, questions
 from scripts.miniature.render import render
 from scripts.miniature.sizes import Sizes
 from scripts.miniature.world import EDITS, SHAPES, Edit, Scene, Thing, random_edit, random_scene_of
@@ -80,7 +80,7 @@ def _write_pope(root: Path, seed: int, pictures: int) -> None:
             absent = _absent(mode, {t.shape for t in scene.things}, scenes, rng)
             for yes, no in zip(asked[index], absent, strict=True):
                 for shape, label in ((yes, "yes"), (no, "no")):
-                    image, text = f"scene_{index:06d}.png", language.ask_existence(shape)
+                    image, text = f"scene_{index:06d}.png", questions.ask_existence(shape)
                     row = {"question_id": len(rows) + 1, "image": image, "text": text}
                     rows.append(json.dumps(row | {"label": label}))
         (root / f"coco_pope_{mode}.json").write_text("\n".join(rows) + "\n")
@@ -108,9 +108,9 @@ def _mmvp_rows(edit: Edit, rng: random.Random) -> tuple[list[Scene], list[list[s
     scenes = [edit.source, edit.target]
     rng.shuffle(scenes)
     kind = _ASKED.get(edit.kind, edit.kind)
-    truths = [language.choice_question(kind, scene, _first_thing(edit, scene)) for scene in scenes]
+    truths = [questions.choice_question(kind, scene, _first_thing(edit, scene)) for scene in scenes]
     question = truths[0][0]
-    options = language.options_text((truths[0][1], truths[1][1]))
+    options = questions.options_text((truths[0][1], truths[1][1]))
     return scenes, [[question, options, letter] for letter in ("(a)", "(b)")]
 
 

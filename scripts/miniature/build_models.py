@@ -12,6 +12,8 @@ of two cores each.
 from __future__ import annotations
 
 import argparse
+import copy
+import itertools
 import json
 import logging
 import math
@@ -35,24 +37,16 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from scripts.miniature.language import (
-    BRIEF_REQUESTS,
-    DETAIL_REQUEST,
-    alt_text,
-    at,
-    brief_caption,
-    dialogue,
-    edit_caption,
-    long_caption,
-    look,
-)
+from mllm.template import prepare_tokenizer
+from scripts.miniature.language import alt_text, edit_caption, long_caption
+from scripts.miniature.lessons import lesson
 from scripts.miniature.render import PICTURE_SIZE, render
-from scripts.miniature.world import EDITS, Scene, random_edit, random_scene_of
+from scripts.miniature.world import EDITS, random_edit, random_scene_of
 from vision_tower.towers import load_tower, save_tower
 
 logger = logging.getLogger(__name__)
 
-VISION = {"image_size": PICTURE_SIZE, "patch_size": 12, "width": 128, "layers": 6, "head_width": 32}
+VISION = {"image_size": PICTURE_SIZE, "patch_size": 8, "width": 128, "layers": 5, "head_width": 32}
 TEXT = {"context_length": 77, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "."}
 EMBEDDING_SIZE = 128
 PREPROCESS = {
@@ -149,31 +143,11 @@ def build_clip(directory: Path, steps: int, batch_size: int, rate: float) -> Non
     save_tower(tower, directory, {name: t.half() for name, t in tower.state_dict().items()})
 
 
-def fragments(scene: Scene, rng: random.Random) -> str:
-    """A scene as loose notes in any order: the tersest text that still says everything."""
-    notes = [f"{look(thing)} {at(thing.place)}" for thing in scene.things]
-    notes += [scene.background, f"{len(scene.things)} objects"]
-    return ", ".join(rng.sample(notes, len(notes)))
-
-
-def lesson(rng: random.Random) -> str:
-    """One document: a scene put in words, then requests about it with their answers."""
-    scene = random_scene_of(rng, held_out=False)
-    words = rng.choice((long_caption, brief_caption, brief_caption, fragments))(scene, rng)
-    turns = dialogue(scene, rng, rng.randint(3, 8))
-    if rng.random() < 0.3:
-        turns.insert(0, (rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng)))
-    if rng.random() < 0.2:
-        turns.append((DETAIL_REQUEST, long_caption(scene, rng)))
-    chat = "".join(f"USER: {question} ASSISTANT: {answer}</s>" for question, answer in turns)
-    return chat.replace("USER: ", f"USER: {words}\n", 1)
-
-
 def llm_tokenizer(directory: Path, rng: random.Random) -> PreTrainedTokenizerFast:
     """A sentencepiece model in Llama's form; digits and newlines fall back to bytes."""
-    corpus = (lesson(rng).replace("</s>", "\n") for _ in range(6000))
+    turns = (turn["content"] for _ in range(3000) for turn in lesson(rng))
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(line for text in corpus for line in text.split("\n") if line),
+        sentence_iterator=(f"USER: {line} ASSISTANT:" for t in turns for line in t.split("\n")),
         model_prefix=str(directory / "tokenizer"),
         vocab_size=640,
         model_type="bpe",
@@ -191,14 +165,24 @@ def llm_tokenizer(directory: Path, rng: random.Random) -> PreTrainedTokenizerFas
 
 def packed_rows(
     tokenizer: PreTrainedTokenizerFast, rng: random.Random, length: int
-) -> Iterator[list[int]]:
-    """Endless rows of exactly ``length`` token ids, lessons laid end to end."""
-    ids: list[int] = []
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Endless rows of ``length`` token ids and labels, lessons laid end to end.
+
+    Only answers are labelled: what a scene holds is chance, and guessing it teaches nothing.
+    """
+    chat = copy.deepcopy(tokenizer)
+    prepare_tokenizer(chat, system="")
+    ids, labels = [], []
     while True:
         while len(ids) < length:
-            ids += tokenizer(lesson(rng)).input_ids
-        yield ids[:length]
-        ids = ids[length:]
+            told = chat.apply_chat_template(
+                lesson(rng), return_dict=True, return_assistant_tokens_mask=True
+            )
+            ids += told["input_ids"]
+            marked = zip(told["input_ids"], told["assistant_masks"], strict=True)
+            labels += [token if answer else -100 for token, answer in marked]
+        yield ids[:length], labels[:length]
+        ids, labels = ids[length:], labels[length:]
 
 
 def build_llm(directory: Path, steps: int, batch_size: int, rate: float) -> None:
@@ -208,8 +192,8 @@ def build_llm(directory: Path, steps: int, batch_size: int, rate: float) -> None
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=math.ceil(len(tokenizer) / 64) * 64,
-            hidden_size=192,
-            intermediate_size=512,
+            hidden_size=128,
+            intermediate_size=384,
             num_hidden_layers=4,
             num_attention_heads=4,
             max_position_embeddings=1024,
@@ -222,8 +206,10 @@ def build_llm(directory: Path, steps: int, batch_size: int, rate: float) -> None
     rows = packed_rows(tokenizer, rng, length=256)
 
     def loss_of_batch() -> torch.Tensor:
-        token_BL = torch.tensor([next(rows) for _ in range(batch_size)])
-        return model(input_ids=token_BL, labels=token_BL, use_cache=False).loss
+        token_BL, label_BL = (
+            torch.tensor(side) for side in zip(*itertools.islice(rows, batch_size), strict=True)
+        )
+        return model(input_ids=token_BL, labels=label_BL, use_cache=False).loss
 
     optimise(model, loss_of_batch, steps, rate)
     model.half().save_pretrained(directory)

@@ -27,7 +27,7 @@ import pyarrow
 import pyarrow.parquet
 from tqdm import tqdm
 
-from scripts.miniature import language
+from scripts.miniature import language, questions
 from scripts.miniature.benchmark_data import write_benchmarks
 from scripts.miniature.render import render
 from scripts.miniature.sizes import Sizes
@@ -117,12 +117,12 @@ def _instruction_row(name: str, scene: Scene, rng: random.Random) -> dict[str, o
     draw = rng.random()
     if draw < TEXT_ONLY_SHARE:
         text = language.brief_caption(scene, rng) + "\n"
-        turns = _conversation(language.dialogue(scene, rng, 3), prefix=text)
+        turns = _conversation(questions.dialogue(scene, rng, 3), prefix=text)
         return {"id": f"text_{name}", "conversations": turns}
     if draw < TEXT_ONLY_SHARE + DETAIL_SHARE:
         turns = [(language.DETAIL_REQUEST, language.long_caption(scene, rng))]
     else:
-        turns = language.dialogue(scene, rng, rng.randint(4, 8))
+        turns = questions.dialogue(scene, rng, rng.randint(4, 8))
     return {"id": name, "image": name, "conversations": _conversation(turns)}
 
 

@@ -14,7 +14,7 @@ from eval.benchmarks.pope import SPLITS, Pope
 from eval.benchmarks.pope import SUFFIX as WORD_SUFFIX
 from eval.pictures import check_images, open_picture
 from eval.tower.mmvp_vlm import MmvpVlm, read_pairs
-from scripts.miniature import language
+from scripts.miniature import questions as asked
 from scripts.miniature.world import EDITS, SHAPES, Scene
 from tests.scripts.miniature import oracle
 from tests.scripts.miniature.conftest import TINY, Written
@@ -39,8 +39,8 @@ def test_every_benchmark_scene_is_held_out(written: Written) -> None:
 
 def test_training_and_benchmarks_ask_in_the_same_words() -> None:
     """A model learns the instruction that the benchmark's official protocol puts at the end."""
-    assert language.YES_NO_SUFFIX == WORD_SUFFIX
-    assert language.LETTER_SUFFIX == LETTER_SUFFIX
+    assert asked.YES_NO_SUFFIX == WORD_SUFFIX
+    assert asked.LETTER_SUFFIX == LETTER_SUFFIX
 
 
 def test_pope_is_balanced_and_true(written: Written) -> None:

@@ -13,16 +13,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from scripts.miniature.build_models import (
     clip_tokenizer,
-    fragments,
-    lesson,
     llm_tokenizer,
     optimise,
     packed_rows,
 )
 from scripts.miniature.language import BRIEF_REQUESTS, DETAIL_REQUEST
+from scripts.miniature.lessons import fragments, lesson
 from scripts.miniature.world import Scene, random_scene
 from tests.scripts.miniature import oracle
-from tests.scripts.miniature.test_language import check_answer
+from tests.scripts.miniature.test_questions import check_answer
 
 
 def scene_of(words: str) -> Scene | None:

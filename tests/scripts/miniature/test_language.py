@@ -132,35 +132,3 @@ def test_captions_of_an_edit_by_hand() -> None:
     edit = next(e for e in iter(lambda: EDITS["size"](rng, source), None) if e.target == target)
     assert language.edit_caption(edit, source) == "a small red circle on sand"
     assert language.edit_caption(edit, target) == "a large red circle on sand"
-
-
-@given(SEEDS)
-def test_every_answer_of_a_dialogue_is_true(seed: int) -> None:
-    rng = random.Random(seed)
-    scene = random_scene(rng)
-    turns = language.dialogue(scene, rng, 10)
-    assert len({question for question, _ in turns}) == 10
-    for question, answer in turns:
-        check_answer(scene, question, answer)
-
-
-def check_answer(scene: Scene, question: str, answer: str) -> None:
-    """A question as a model is asked it, with its instruction at the end."""
-    if question.endswith(language.LETTER_SUFFIX):
-        text = question.removesuffix(language.LETTER_SUFFIX)
-        found = re.fullmatch(r"(.*) \(a\) (.*) \(b\) (.*)", text)
-        assert found, question
-        right = oracle.right_options(scene, found[1], (found[2], found[3]))
-        assert [answer] == [f"({letter})" for letter in right], question
-    else:
-        assert answer == oracle.answer(scene, question.removesuffix(language.YES_NO_SUFFIX))
-
-
-def test_yes_and_no_and_both_letters_are_about_as_frequent() -> None:
-    rng = random.Random(0)
-    answers = [
-        answer for _ in range(1500) for _, answer in language.dialogue(random_scene(rng), rng, 4)
-    ]
-    for one, other in (("Yes", "No"), ("(a)", "(b)")):
-        first, second = answers.count(one), answers.count(other)
-        assert first / (first + second) == pytest.approx(0.5, abs=0.06)

@@ -20,7 +20,7 @@ from scripts.miniature.language import BRIEF_REQUESTS, DETAIL_REQUEST
 from scripts.miniature.world import EDITS
 from tests.scripts.miniature import oracle
 from tests.scripts.miniature.conftest import SEED, TINY, Written
-from tests.scripts.miniature.test_language import check_answer
+from tests.scripts.miniature.test_questions import check_answer
 from vision_tower.captions import Caption, read_captions
 from vision_tower.edits import Edits
 
