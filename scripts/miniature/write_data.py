@@ -48,7 +48,8 @@ def _edit_row(edit: Edit, index: int, generator: np.random.Generator) -> dict[st
         f"{name}_image": {"bytes": png(scene, generator), "path": f"{index:07d}_{name}.png"}
         for name, scene in (("source", edit.source), ("edited", edit.target))
     }
-    return pictures | {
+    return {
+        **pictures,
         "idx": index,
         "edit_prompt": edit.instruction,
         "source_caption": language.edit_caption(edit, edit.source),
@@ -177,7 +178,9 @@ def write_data(root: Path, seed: int, sizes: Sizes) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("root", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
