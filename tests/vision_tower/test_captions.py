@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from tests.tiny_tower import write_captions
+from vision_tower.captions import first_sentence, read_captions
+
+
+def write(directory, rows):
+    (directory / "captions.json").write_text(json.dumps(rows))
+    return [directory / "captions.json"]
+
+
+def row(**changes):
+    turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "A cat. It\nsleeps."}]
+    return {"id": "a", "image": "a.jpg", "conversations": turns} | changes
+
+
+def refused(files, directory, error, *told, **options):
+    with pytest.raises(error) as caught:
+        read_captions(files, directory, **options)
+    for words in told:
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("caption", "short"),
+    [
+        ("A cat. It sleeps.", "A cat"),
+        ("One sentence.", "One sentence"),
+        ("No stop", "No stop"),
+        ("Version 2.5 of a cat. Two", "Version 2.5 of a cat"),
+    ],
+)
+def test_first_sentence(caption, short):
+    assert first_sentence(caption) == short
+
+
+def test_reads_files_in_order(tmp_path):
+    file = write_captions(tmp_path, 3)
+    captions = read_captions([file, file], tmp_path)
+    assert [caption.image.name for caption in captions] == ["0.png", "1.png", "2.png"] * 2
+    assert captions[1].row == f"{file} row 1 (id c1)"
+    assert captions[1].long.startswith(captions[1].short + ". ")
+
+
+def test_line_breaks_are_spaces(tmp_path):
+    [caption] = read_captions(write(tmp_path, [row()]), tmp_path, check_images=False)
+    assert (caption.short, caption.long) == ("A cat", "A cat. It sleeps.")
+
+
+def test_missing_pictures_are_told_before_training(tmp_path):
+    files = write(tmp_path, [row(), row(id="b", image="b.jpg")])
+    told = (f"{files[0]} row 0 (id a)", str(tmp_path / "a.jpg"), "2 missing", "--image_root")
+    refused(files, tmp_path, FileNotFoundError, *told)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        row(conversations=[{"from": "human", "value": "?"}]),
+        row(conversations="text"),
+        {"id": "a", "image": "a.jpg"},
+        {"id": "a", "conversations": []},
+        "text",
+    ],
+)
+def test_broken_rows_are_named(tmp_path, broken):
+    refused(write(tmp_path, [row(), broken]), tmp_path, ValueError, "row 1", "Mend or remove")
+
+
+def test_an_empty_caption_is_named(tmp_path):
+    empty = row(conversations=[{"from": "gpt", "value": " \n"}])
+    refused(write(tmp_path, [empty]), tmp_path, ValueError, "row 0 (id a)", "empty")
+
+
+def test_broken_files_are_named(tmp_path):
+    refused([tmp_path / "none.json"], tmp_path, FileNotFoundError, "none.json", "ShareGPT4V")
+    refused(write(tmp_path, {"a": 1}), tmp_path, ValueError, "captions.json", "dict")
+    refused(write(tmp_path, []), tmp_path, ValueError, "captions.json", "no caption")
+    (tmp_path / "captions.json").write_text("[{")
+    refused([tmp_path / "captions.json"], tmp_path, ValueError, "captions.json is not json")

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from vision_tower.losses import (
+    clip_loss,
+    cosine_distillation,
+    mse_distillation,
+    negclip_loss,
+    symmetric_hard_negative_loss,
+)
+
+ONE = torch.tensor(1.0)
+
+
+def unit(seed, rows=5, size=7):
+    return F.normalize(
+        torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
+
+
+def naive_negclip(anchor, positive, negative, scale):
+    """Written anew from the equation, one logarithm at a time."""
+    rows, total = len(anchor), 0.0
+    for i in range(rows):
+        near = [scale * float(anchor[i] @ positive[j]) for j in range(rows)]
+        far = [scale * float(anchor[i] @ negative[j]) for j in range(rows)]
+        back = [scale * float(positive[i] @ anchor[j]) for j in range(rows)]
+        total -= near[i] - math.log(sum(map(math.exp, near + far)))
+        total -= back[i] - math.log(sum(map(math.exp, back)))
+    return total / (2 * rows)
+
+
+def test_clip_loss_of_two_orthogonal_pairs():
+    eye = torch.eye(2)
+    expected = -math.log(math.e / (math.e + 1))  # each row: e^1 against e^0
+    assert clip_loss(eye, eye, ONE).item() == pytest.approx(expected, abs=1e-6)
+    assert clip_loss(eye, eye.flip(0), ONE).item() == pytest.approx(expected + 1, abs=1e-6)
+
+
+def test_negclip_of_two_orthogonal_pairs():
+    eye = torch.eye(2)
+    # Forward, anchor 0 sees positives (1, 0) and negatives (0, 1): e / (2 e + 2). Back: e / (e + 1).
+    forward, back = math.log(2 * math.e + 2) - 1, math.log(math.e + 1) - 1
+    told = negclip_loss(eye, eye, eye.flip(0), ONE)
+    assert told.item() == pytest.approx((forward + back) / 2, abs=1e-6)
+
+
+def test_negclip_is_the_equation():
+    anchor, positive, negative = unit(0), unit(1), unit(2)
+    told = negclip_loss(anchor, positive, negative, torch.tensor(9.0))
+    assert told.item() == pytest.approx(naive_negclip(anchor, positive, negative, 9.0), abs=1e-5)
+
+
+def test_hard_negative_loss_is_the_sum_of_the_four_terms_of_clip_in():
+    source_image, edited_image, source, edited = (unit(seed) for seed in range(4))
+    told = symmetric_hard_negative_loss(source_image, edited_image, source, edited, 5 * ONE)
+    terms = [
+        (source_image, source, edited),
+        (edited_image, edited, source),
+        (source, source_image, edited_image),
+        (edited, edited_image, source_image),
+    ]
+    expected = sum(naive_negclip(*term, 5.0) for term in terms)
+    assert told.item() == pytest.approx(expected, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.5, 50))
+def test_symmetries(seed, scale):
+    source_image, edited_image, source, edited = (unit(seed + i) for i in range(4))
+    scale, order = torch.tensor(scale), torch.randperm(5)
+    told = symmetric_hard_negative_loss(source_image, edited_image, source, edited, scale)
+    back = symmetric_hard_negative_loss(edited_image, source_image, edited, source, scale)
+    modalities = symmetric_hard_negative_loss(source, edited, source_image, edited_image, scale)
+    shuffled = symmetric_hard_negative_loss(
+        source_image[order], edited_image[order], source[order], edited[order], scale
+    )
+    for other in (back, modalities, shuffled):
+        torch.testing.assert_close(told, other, rtol=1e-4, atol=1e-5)
+    assert negclip_loss(source_image, source, edited, scale) > clip_loss(
+        source_image, source, scale
+    )
+
+
+def test_distillation_by_hand():
+    student, teacher = (
+        torch.tensor([[3.0, 0.0], [0.0, 2.0]]),
+        torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+    )
+    assert cosine_distillation(student, teacher).item() == pytest.approx(0.5)  # angles 0 and 90
+    assert mse_distillation(student, teacher).item() == pytest.approx((4 + 0 + 1 + 4) / 4)

@@ -1,0 +1,158 @@
+import datetime
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn import functional as F
+
+from tests.tiny_tower import sentence, write_tower
+from vision_tower.losses import clip_loss, symmetric_hard_negative_loss
+from vision_tower.objectives import ContrastiveObjective, DistillationObjective
+from vision_tower.towers import load_tower
+
+PARTS = ("short", "long", "hard_negative")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_tower(tmp_path_factory.mktemp("tower"))
+
+
+def rotary(base):
+    torch.manual_seed(0)
+    return load_tower(str(base)).with_rotary_text(248, 10000.0)
+
+
+def batch_of(tower, captions=4, pairs=2):
+    rng, rows = np.random.default_rng(0), captions + 2 * pairs
+    return {
+        "pixel_values": torch.randn(rows, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
+        "short_tokens": tower.tokenizer([sentence(rng, 5) for _ in range(rows)]),
+        "long_tokens": tower.tokenizer([sentence(rng, 90) for _ in range(captions)]),
+    }
+
+
+def test_losses_are_those_of_the_features(base):
+    tower = rotary(base)
+    batch = batch_of(tower)
+    told = ContrastiveObjective(tower, short=1.0, long=0.5, hard_negative=2.0)(**batch)
+    image = F.normalize(tower.visual(batch["pixel_values"]), dim=1)
+    text = F.normalize(tower.text(batch["short_tokens"]), dim=1)
+    long = F.normalize(tower.text(batch["long_tokens"]), dim=1)
+    scale = tower.logit_scale.exp().squeeze()
+    expected = {
+        "short": clip_loss(image[:4], text[:4], scale),
+        "long": clip_loss(image[:4], long, scale),
+        "hard_negative": symmetric_hard_negative_loss(
+            image[4:6], image[6:], text[4:6], text[6:], scale
+        ),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(told[name], value)
+    total = expected["short"] + 0.5 * expected["long"] + 2 * expected["hard_negative"]
+    torch.testing.assert_close(told["loss"], total)
+    assert told["logit_scale"].item() == pytest.approx(scale.item())
+
+
+@pytest.mark.parametrize(
+    "wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1)]
+)
+def test_a_part_of_weight_0_costs_nothing(base, wanted):
+    tower = rotary(base)
+    batch, rows = batch_of(tower), {"visual": 0, "text": 0}
+
+    def count(module, args):
+        rows["text" if module is tower.text else "visual"] += len(args[0])
+
+    for module in (tower.visual, tower.text):
+        module.register_forward_pre_hook(count)
+    told = ContrastiveObjective(tower, *wanted)(**batch)
+    short, long, hard_negative = wanted
+    assert {name for name in PARTS if name in told} == {
+        name for name, weight in zip(PARTS, wanted, strict=True) if weight
+    }
+    assert rows["visual"] == 4 * max(short, long) + 4 * hard_negative
+    assert rows["text"] == 4 * short + 4 * long + 4 * hard_negative
+    full = ContrastiveObjective(rotary(base))(**batch)
+    for name in told.keys() - {"loss"}:
+        torch.testing.assert_close(told[name], full[name])
+    told["loss"].backward()
+    assert tower.logit_scale.grad is not None
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0), (1, -1, 1)])
+def test_weights_that_train_nothing_are_refused(base, weights):
+    with pytest.raises(ValueError, match="must be >= 0"):
+        ContrastiveObjective(rotary(base), *weights)
+
+
+def test_bf16_autocast_keeps_the_logits_in_fp32(base):
+    tower = rotary(base)
+    objective, batch = ContrastiveObjective(tower), batch_of(tower)
+    with torch.autocast("cpu", torch.bfloat16):
+        told = objective(**batch)
+    assert told["loss"].dtype == torch.float32
+    torch.testing.assert_close(told["loss"], objective(**batch)["loss"], rtol=2e-2, atol=0)
+
+
+def test_distillation_starts_at_the_positions_alone_and_can_vanish(base):
+    tower = load_tower(str(base))
+    student, teacher = tower.with_rotary_text(248, 10000.0).text, tower.text
+    tokens = tower.tokenizer(["a red cube", "a green ball left of a blue cone"])
+    for form in ("cosine", "mse"):
+        objective = DistillationObjective(student, teacher, form).train()
+        assert not teacher.training
+        assert student.training
+        loss = objective(tokens)["loss"]
+        assert loss > 0
+        loss.backward()
+        assert all(parameter.grad is None for parameter in teacher.parameters())
+        assert student.transformer.resblocks[0].attn.in_proj_weight.grad.abs().sum() > 0
+        same = DistillationObjective(teacher, teacher, form)(tokens)["loss"]
+        assert same.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture
+def unused_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def rank_gradients(rank, base, port, results):
+    """One rank's half of the batch; what DDP would apply (the mean over ranks) is kept."""
+    dist.init_process_group(
+        "gloo", f"tcp://127.0.0.1:{port}", timeout=datetime.timedelta(60), rank=rank, world_size=2
+    )
+    tower = rotary(base)
+    batch = batch_of(tower, captions=4, pairs=2)
+    captions, sources, edited = (slice(start + step * rank, start + step * (rank + 1))
+                                 for start, step in ((0, 2), (4, 1), (6, 1)))  # fmt: skip
+    own = {
+        name: torch.cat((batch[name][captions], batch[name][sources], batch[name][edited]))
+        for name in ("pixel_values", "short_tokens")
+    }
+    losses = ContrastiveObjective(tower)(**own, long_tokens=batch["long_tokens"][captions])
+    losses["loss"].backward()
+    for parameter in tower.parameters():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= 2
+    if rank == 0:
+        gradients = {name: parameter.grad for name, parameter in tower.named_parameters()}
+        torch.save((losses["loss"].item(), gradients), results)
+    dist.destroy_process_group()
+
+
+def test_two_ranks_have_the_gradients_of_the_one_big_batch(base, tmp_path, unused_port):
+    mp.spawn(rank_gradients, (base, unused_port, tmp_path / "told.pt"), nprocs=2)
+    loss, gradients = torch.load(tmp_path / "told.pt")
+    tower = rotary(base)
+    expected = ContrastiveObjective(tower)(**batch_of(tower, captions=4, pairs=2))
+    expected["loss"].backward()
+    assert loss == pytest.approx(expected["loss"].item(), rel=1e-6)
+    for name, parameter in tower.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-5, atol=1e-5, msg=name)
+        assert parameter.grad.abs().max() > 0.1, name

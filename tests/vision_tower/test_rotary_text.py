@@ -1,0 +1,187 @@
+import math
+
+import open_clip
+import pytest
+import torch
+from open_clip.transformer import QuickGELU, TextTransformer
+from torch import nn
+
+from vision_tower.rotary_text import RotaryTextEncoder, rotary_angles, rotate
+
+SIZES = {"context_length": 77, "vocab_size": 100, "width": 16, "heads": 2, "layers": 3}
+EOT = 99
+
+
+@pytest.fixture
+def teacher():
+    torch.manual_seed(0)
+    text = TextTransformer(**SIZES, output_dim=12, act_layer=QuickGELU)
+    for parameter in text.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return text.eval()
+
+
+def captions(lengths, total=None):
+    """Token ids 1..98 of the given lengths, each closed by EOT and followed by zeros."""
+    token_BL = torch.zeros(len(lengths), total or max(lengths), dtype=torch.long)
+    generator = torch.Generator().manual_seed(1)
+    for row, length in zip(token_BL, lengths, strict=True):
+        row[: length - 1] = torch.randint(1, 98, (length - 1,), generator=generator)
+        row[length - 1] = EOT
+    return token_BL
+
+
+def naive_encode(state, tokens, heads, base):
+    """One caption, written anew: complex rotation, one head and one position after another."""
+    x = state["token_embedding.weight"][tokens]
+    length, width = x.shape
+    size = width // heads
+    layer = 0
+    while f"transformer.resblocks.{layer}.ln_1.weight" in state:
+        part = {
+            name.split(f"resblocks.{layer}.")[1]: value
+            for name, value in state.items()
+            if f"resblocks.{layer}." in name
+        }
+        normed = nn.functional.layer_norm(x, (width,), part["ln_1.weight"], part["ln_1.bias"])
+        qkv = normed @ part["attn.in_proj_weight"].T + part["attn.in_proj_bias"]
+        mixed = torch.zeros(length, width)
+        for head in range(heads):
+            q, k, v = (qkv[:, i * width + head * size :][:, :size] for i in range(3))
+            turn = torch.tensor(
+                [
+                    [m * base ** (-2 * pair / size) for pair in range(size // 2)]
+                    for m in range(length)
+                ]
+            )
+            turn = torch.polar(torch.ones_like(turn), turn)
+            q, k = (
+                torch.view_as_real(torch.complex(y[:, 0::2], y[:, 1::2]) * turn).reshape(
+                    length, size
+                )
+                for y in (q, k)
+            )
+            for place in range(length):
+                weight = ((k[: place + 1] @ q[place]) / math.sqrt(size)).softmax(0)
+                mixed[place, head * size : (head + 1) * size] = weight @ v[: place + 1]
+        x = x + mixed @ part["attn.out_proj.weight"].T + part["attn.out_proj.bias"]
+        normed = nn.functional.layer_norm(x, (width,), part["ln_2.weight"], part["ln_2.bias"])
+        inner = normed @ part["mlp.c_fc.weight"].T + part["mlp.c_fc.bias"]
+        inner = inner * torch.sigmoid(1.702 * inner)
+        x = x + inner @ part["mlp.c_proj.weight"].T + part["mlp.c_proj.bias"]
+        layer += 1
+    x = nn.functional.layer_norm(x, (width,), state["ln_final.weight"], state["ln_final.bias"])
+    return x[tokens.tolist().index(EOT)] @ state["text_projection"]
+
+
+def test_angles_are_plain_rope():
+    cos, sin = rotary_angles(5, 8, 10000.0, torch.device("cpu"))
+    assert cos.shape == (5, 4)
+    assert cos[3, 1].item() == pytest.approx(math.cos(3 * 10000 ** (-2 / 8)), abs=1e-6)
+    assert sin[4, 0].item() == pytest.approx(math.sin(4.0), abs=1e-6)
+
+
+def test_rotation_turns_adjacent_pairs():
+    cos, sin = rotary_angles(2, 4, 100.0, torch.device("cpu"))
+    turned = rotate(torch.tensor([[1.0, 0.0, 0.0, 1.0]] * 2), cos, sin)
+    assert turned[0].tolist() == [1.0, 0.0, 0.0, 1.0]
+    expected = [math.cos(1), math.sin(1), -math.sin(0.1), math.cos(0.1)]
+    assert turned[1].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_distance_matters_between_query_and_key():
+    cos, sin = rotary_angles(200, 16, 10000.0, torch.device("cpu"))
+    query, key = torch.randn(16), torch.randn(16)
+    q, k = rotate(query.expand(200, 16), cos, sin), rotate(key.expand(200, 16), cos, sin)
+    for distance in (0, 3, 50):
+        scores = [(q[m + distance] @ k[m]).item() for m in (0, 7, 100, 149)]
+        assert scores == pytest.approx([scores[0]] * 4, abs=1e-4)
+
+
+def test_rotation_is_fp32_in_bf16_models():
+    cos, sin = rotary_angles(248, 8, 10000.0, torch.device("cpu"))
+    x = torch.randn(248, 8).bfloat16()
+    assert torch.equal(rotate(x, cos, sin), rotate(x.float(), cos, sin).bfloat16())
+
+
+def test_takes_over_the_teacher(teacher):
+    student = RotaryTextEncoder(teacher, context_length=248)
+    ours, theirs = student.state_dict(), teacher.state_dict()
+    assert theirs.keys() - ours.keys() == {"positional_embedding"}
+    assert not ours.keys() - theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert isinstance(student.transformer.resblocks[0].mlp.gelu, QuickGELU)
+    ours["token_embedding.weight"].zero_()
+    assert theirs["token_embedding.weight"].abs().sum() > 0, "the copy must not share memory"
+
+
+@pytest.mark.parametrize("lengths", [[2, 5, 11], [248]])
+def test_encodes_as_an_independent_implementation(teacher, lengths):
+    student = RotaryTextEncoder(teacher, context_length=248).eval()
+    token_BL = captions(lengths)
+    with torch.no_grad():
+        told = student(token_BL)
+        expected = torch.stack(
+            [naive_encode(student.state_dict(), row, heads=2, base=10000.0) for row in token_BL]
+        )
+    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_padding_and_what_follows_the_end_token_have_no_influence(teacher):
+    student = RotaryTextEncoder(teacher, context_length=248).eval()
+    trimmed, padded = captions([4, 9, 6]), captions([4, 9, 6], total=40)
+    noisy = padded.clone()
+    noisy[0, 4:] = 7
+    for other in (padded, noisy):
+        torch.testing.assert_close(student(trimmed), student(other), rtol=1e-5, atol=1e-5)
+
+
+def test_order_of_words_matters(teacher):
+    student = RotaryTextEncoder(teacher, context_length=248).eval()
+    one, two = torch.tensor([[5, 6, 7, EOT]]), torch.tensor([[7, 6, 5, EOT]])
+    assert (student(one) - student(two)).abs().max() > 1e-3
+
+
+def test_activation_checkpointing_changes_no_gradient(teacher):
+    gradients = []
+    for enable in (False, True):
+        student = RotaryTextEncoder(teacher, context_length=248).train()
+        student.set_grad_checkpointing(enable)
+        student(captions([4, 9])).square().sum().backward()
+        gradients.append(student.transformer.resblocks[0].attn.in_proj_weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_eos_pooling_is_taken_over(teacher):
+    teacher.pool_type, teacher.eos_id = "eos", 50
+    student = RotaryTextEncoder(teacher, context_length=248).eval()
+    row = torch.tensor([[3, 50, 98, 4]])
+    torch.testing.assert_close(student(row), student(torch.tensor([[3, 50]])))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"no_causal_mask": True}, "not plainly causal"),
+        ({"embed_cls": True}, "not plainly causal"),
+        ({"pool_type": "last"}, "pools by 'last'"),
+        ({"proj_bias": True}, "not a bare matrix"),
+        ({"ls_init_value": 0.1}, "more than attention"),
+        ({"qk_norm": True}, "more than attention"),
+    ],
+)
+def test_refuses_what_it_cannot_stand_in_for(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        RotaryTextEncoder(TextTransformer(**SIZES, output_dim=12, **changes), 248)
+
+
+def test_refuses_another_kind_of_text_encoder():
+    with pytest.raises(ValueError, match="it is a Linear, not open_clip's own"):
+        RotaryTextEncoder(nn.Linear(2, 2), 248)
+
+
+def test_fits_the_text_encoder_of_the_real_base():
+    model_cfg = open_clip.get_model_config("ViT-L-14-336-quickgelu")
+    sizes = {**model_cfg["text_cfg"], "layers": 1}
+    text = TextTransformer(**sizes, output_dim=model_cfg["embed_dim"], act_layer=QuickGELU)
+    assert RotaryTextEncoder(text, 248)(torch.tensor([[49406, 320, 49407]])).shape == (1, 768)
