@@ -64,7 +64,7 @@ def test_a_missing_column_is_told_at_once(tmp_path):
 
 
 def test_files_that_are_no_edits_are_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.*--edits"):
+    with pytest.raises(FileNotFoundError, match=r"none.*--edits"):
         Edits([tmp_path / "none*.parquet"])
     (tmp_path / "a.parquet").write_text("text")
     with pytest.raises(ValueError, match=r"a\.parquet is not parquet"):

@@ -28,5 +28,5 @@ def test_a_truncated_picture_names_its_row(tmp_path, kept):
 
 
 def test_a_missing_picture_names_its_row(tmp_path):
-    with pytest.raises(ValueError, match="row 7.*none.png"):
+    with pytest.raises(ValueError, match=r"row 7.*none.png"):
         decode(tmp_path / "none.png", "row 7")

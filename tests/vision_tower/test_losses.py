@@ -44,7 +44,7 @@ def test_clip_loss_of_two_orthogonal_pairs():
 
 def test_negclip_of_two_orthogonal_pairs():
     eye = torch.eye(2)
-    # Forward, anchor 0 sees positives (1, 0) and negatives (0, 1): e / (2 e + 2). Back: e / (e + 1).
+    # Forward, anchor 0 sees positives (1, 0), negatives (0, 1): e / (2 e + 2). Back: e / (e + 1).
     forward, back = math.log(2 * math.e + 2) - 1, math.log(math.e + 1) - 1
     told = negclip_loss(eye, eye, eye.flip(0), ONE)
     assert told.item() == pytest.approx((forward + back) / 2, abs=1e-6)

@@ -1,0 +1,158 @@
+import json
+import logging
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from training.arguments import StageArguments
+from training.stage import StageTrainer, is_finished, last_checkpoint, parameter_table, run_stage
+
+
+@dataclass
+class Example(StageArguments):
+    learning_rate: float = field(default=0.01, metadata={"help": "A rate."})
+
+
+class Model(nn.Module):
+    """Two named losses: the mean of x times a weight, and a constant."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 1)
+        self.logit_scale = nn.Parameter(torch.ones(1))
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+    def forward(self, x):
+        first = (self.layer(x) * self.logit_scale).square().mean()
+        return {"loss": first + 3, "first": first, "constant": torch.tensor(3.0), "x": x}
+
+
+def collate(rows):
+    return {"x": torch.stack(rows), "row_ids": [f"row {row[0].item():.0f}" for row in rows]}
+
+
+@pytest.fixture
+def trainer_in(tmp_path):
+    def make(steps=6, name="out", rows=None, **changes):
+        settings = {"max_steps": steps, "logging_steps": 2, "save_steps": 3, "use_cpu": True}
+        fixed = {"report_to": "none", "disable_tqdm": True, "per_device_train_batch_size": 2}
+        args = Example(output_dir=str(tmp_path / name), **{**settings, **fixed, **changes})
+        rows = rows or [torch.tensor([float(i), 1.0]) for i in range(20)]
+        return StageTrainer(model=Model(), args=args, train_dataset=rows, data_collator=collate)
+
+    return make
+
+
+def save(state, directory):
+    (directory / "vision").mkdir()
+    (directory / "vision" / "config.json").write_text("{}")
+    save_file(state, directory / "weights.safetensors")
+
+
+def test_named_losses_are_logged_as_means(trainer_in):
+    trainer = trainer_in()
+    seen = []
+    forward = trainer.model.forward
+    trainer.model.forward = lambda x: seen.append(forward(x)) or seen[-1]
+    run_stage(trainer, save)
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["step"] for entry in logs] == [2, 4, 6]
+    for number, entry in enumerate(logs):
+        pair = [told["first"].item() for told in seen[2 * number : 2 * number + 2]]
+        assert entry["first"] == pytest.approx(sum(pair) / 2)
+        assert entry["constant"] == 3
+        assert entry["loss"] == pytest.approx(entry["first"] + 3, rel=1e-5)
+        assert "x" not in entry
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_and_names_the_rows(trainer_in, value):
+    rows = [torch.tensor([float(i), value if i == 7 else 1.0]) for i in range(20)]
+    with pytest.raises(FloatingPointError, match=r"at step \d+ on rank 0, rows .*'row 7'.*lower"):
+        run_stage(trainer_in(steps=10, rows=rows), save)
+
+
+def test_a_finished_stage_says_so(trainer_in, tmp_path, caplog):
+    trainer = trainer_in()
+    assert not is_finished(trainer.args)
+    run_stage(trainer, save)
+    assert not (tmp_path / "out" / ".unfinished").exists()
+    state = load_file(tmp_path / "out" / "weights.safetensors")
+    assert torch.equal(state["layer.weight"], trainer.model.layer.weight)
+    record = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert record["recipe"]["max_steps"] == 6
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["commit"] is None or len(record["commit"].removesuffix("-dirty")) == 40
+    with caplog.at_level(logging.INFO):
+        assert is_finished(trainer_in(logging_steps=1).args), "watching it otherwise is the same"
+    assert "nothing to do" in caplog.text
+
+
+def test_a_finished_stage_of_another_recipe_is_not_taken_for_this_one(trainer_in):
+    run_stage(trainer_in(), save)
+    with pytest.raises(ValueError, match=r"max_steps: 6 then, 8 now.*--output_dir"):
+        is_finished(trainer_in(steps=8).args)
+
+
+def test_a_result_replaces_an_old_one(trainer_in, tmp_path):
+    (tmp_path / "out" / "vision").mkdir(parents=True)
+    (tmp_path / "out" / "vision" / "old.json").write_text("")
+    run_stage(trainer_in(), save)
+    assert [path.name for path in (tmp_path / "out" / "vision").iterdir()] == ["config.json"]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(trainer_in, tmp_path):
+    run_stage(trainer_in(name="whole"), save)
+    killed = trainer_in()
+    compute_loss = killed.compute_loss
+
+    def kill(*args, **kwargs):
+        if killed.state.global_step == 5:
+            raise KeyboardInterrupt
+        return compute_loss(*args, **kwargs)
+
+    killed.compute_loss = kill
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(killed, save)
+    assert not is_finished(killed.args)
+    # As if killed while the next checkpoint was being written.
+    (tmp_path / "out" / "checkpoint-4").mkdir()
+    assert last_checkpoint(tmp_path / "out").name == "checkpoint-3"
+    run_stage(trainer_in(), save)
+    whole, resumed = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "out"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_checkpoints_are_ordered_by_number(tmp_path):
+    for step in (9, 10, 100, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-100" / "trainer_state.json").write_text("{")
+    assert last_checkpoint(tmp_path).name == "checkpoint-11"
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_temperature_and_biases_do_not_decay(trainer_in):
+    trainer = trainer_in()
+    assert trainer.get_decay_parameter_names(trainer.model) == ["layer.weight", "frozen.weight"]
+
+
+def test_the_parameter_table_counts():
+    lines = parameter_table(Model()).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["logit_scale", "1", "1", "1"],
+        ["layer.weight", "1", "2", "2"],
+        ["layer.bias", "1", "1", "1"],
+        ["frozen.weight", "1", "4", "0"],
+        ["frozen.bias", "1", "2", "0"],
+        ["all", "5", "10", "4"],
+    ]
+
+
+def test_a_stage_needs_a_place_for_its_result():
+    with pytest.raises(ValueError, match=r"nothing is given for output_dir.*--output_dir"):
+        Example(use_cpu=True)

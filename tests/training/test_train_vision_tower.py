@@ -1,0 +1,149 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_tower import write_captions, write_edits, write_tower
+from training.stage import StageTrainer
+from training.train_vision_tower import TrainVisionTower, main
+from vision_tower.batches import PairCollator
+from vision_tower.towers import load_tower, save_tower
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    data = tmp_path_factory.mktemp("stage2")
+    tower = load_tower(str(write_tower(data / "base"))).with_rotary_text(248, 10000.0)
+    save_tower(tower, data / "rotary")
+    write_captions(data, 24)
+    write_edits(data / "edits.parquet", 20)
+    return data
+
+
+@pytest.fixture
+def flags(data, tmp_path):
+    return [
+        *("--tower", str(data / "rotary"), "--captions", str(data / "captions.json")),
+        *("--image_root", str(data), "--edits", str(data / "edits.parquet")),
+        *("--output_dir", str(tmp_path / "tower"), "--use_cpu", "--report_to", "none"),
+        *("--per_device_train_batch_size", "6", "--edit_batch_size", "4", "--max_steps", "10"),
+        *("--warmup_steps", "2", "--learning_rate", "0.003", "--logging_steps", "1"),
+        *("--save_steps", "4", "--disable_tqdm", "True"),
+    ]
+
+
+def logs(output_dir, step=10):
+    state = json.loads((output_dir / f"checkpoint-{step}" / "trainer_state.json").read_text())
+    return [entry for entry in state["log_history"] if "loss" in entry]
+
+
+def test_every_part_of_the_tower_learns(data, flags, tmp_path):
+    main([*flags, "--max_steps", "60"])
+    told = logs(tmp_path / "tower", 60)
+    for name in ("short", "long", "hard_negative"):
+        first, last = (sum(entry[name] for entry in part) for part in (told[:5], told[-5:]))
+        assert last < 0.9 * first, name
+    for entry in told:
+        total = entry["short"] + entry["long"] + entry["hard_negative"]
+        assert entry["loss"] == pytest.approx(total, rel=1e-5)
+    before, after = (load_tower(str(d)) for d in (data / "rotary", tmp_path / "tower"))
+    for name, tensor in before.state_dict().items():
+        assert not torch.equal(tensor, after.state_dict()[name]), name
+    assert after.context_length == 248
+    assert after.config == before.config
+    assert (tmp_path / "tower" / "vision" / "preprocessor_config.json").is_file()
+
+
+def test_killed_and_resumed_it_ends_bit_equal(flags, tmp_path, monkeypatch):
+    main(flags)
+    weights = tmp_path / "tower" / "open_clip_model.safetensors"
+    whole, told = load_file(weights), logs(tmp_path / "tower")
+    shutil.rmtree(tmp_path / "tower")
+    compute_loss = StageTrainer.compute_loss
+
+    def kill(self, *args, **kwargs):
+        if self.state.global_step == 6:
+            raise KeyboardInterrupt
+        return compute_loss(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "compute_loss", kill)
+        with pytest.raises(KeyboardInterrupt):
+            main(flags)
+    main(flags)  # from checkpoint-4, in the middle of the second epoch
+    resumed = load_file(weights)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert [e["loss"] for e in told] == [e["loss"] for e in logs(tmp_path / "tower")]
+
+
+def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
+    place = flags.index("--edits")
+    main([*flags[:place], *flags[place + 2 :], "--hard_negative_weight", "0", "--max_steps", "2"])
+    assert "hard_negative" not in logs(tmp_path / "tower", 2)[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            ["--gradient_accumulation_steps", "2"],
+            "gradient_accumulation_steps.*shrink the negatives",
+        ),
+        (["--edits", "none.parquet"], "no file 'none.parquet'"),
+        (["--image_root", "elsewhere"], r"captions\.json row 0.*there is no picture.*image_root"),
+        (["--edit_batch_size", "21"], "21 edit rows.*only 20"),
+        (["--per_device_train_batch_size", "25"], "25 caption rows.*only 24"),
+        (["--tower", "nowhere"], "'nowhere' is neither"),
+        (["--short_weight", "-1"], "must be >= 0"),
+    ],
+)
+def test_mistakes_are_told_before_training(flags, tmp_path, more, told, monkeypatch):
+    monkeypatch.setattr(StageTrainer, "train", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises((SystemExit, ValueError, FileNotFoundError), match=told):
+        main([*flags, *more])
+
+
+def test_edits_are_required_by_name(flags):
+    place = flags.index("--edits")
+    with pytest.raises(SystemExit, match=r"nothing is given for edits.*--edits"):
+        main(flags[:place] + flags[place + 2 :])
+
+
+def test_a_truncated_picture_stops_with_its_row(data, flags, tmp_path):
+    shutil.copytree(data / "images", tmp_path / "images")
+    picture = tmp_path / "images" / "7.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"row 7 \(id c7\).*cannot be decoded"):
+        main([*flags, "--image_root", str(tmp_path)])
+
+
+def test_a_loss_that_is_not_finite_names_its_rows(data, flags, monkeypatch):
+    call = PairCollator.__call__
+
+    def spoil(self, rows):
+        batch = call(self, rows)
+        batch["pixel_values"][0] = float("nan")
+        return batch
+
+    monkeypatch.setattr(PairCollator, "__call__", spoil)
+    with pytest.raises(
+        FloatingPointError, match=r"step 0.*captions\.json row \d+.*edits\.parquet row"
+    ):
+        main(flags)
+
+
+def test_the_defaults_are_the_published_recipe(tmp_path):
+    args = TrainVisionTower(
+        tower="a",
+        captions=["b"],
+        image_root="c",
+        edits=["d"],
+        output_dir=str(tmp_path),
+        use_cpu=True,
+    )
+    told = (args.learning_rate, args.weight_decay, args.warmup_steps, args.num_train_epochs)
+    assert told == (1e-6, 0.01, 200, 1)
+    assert (args.short_weight, args.long_weight, args.hard_negative_weight) == (1, 1, 1)
+    assert args.lr_scheduler_type == "cosine"
