@@ -13,6 +13,9 @@ from typing import NoReturn
 
 import pytest
 
+from mllm.assemble import assemble
+from mllm.chat import Chat
+from tests.tiny_llava import picture, write_language_model, write_tower
 from tests.training.test_recipes import ON_CPU, STAGES
 from training.recipe import read_recipe
 
@@ -181,6 +184,24 @@ def test_python_in_the_text_is_python_and_needs_nothing_of_ours(block: str) -> N
         )
     }
     assert not modules & set(PACKAGES)
+
+
+def test_the_example_answers_as_the_chat_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """README's own lines, on a tiny LLaVA instead of the miniature's."""
+    tower, llm = write_tower(tmp_path / "tower"), write_language_model(tmp_path / "llm")
+    assemble(str(tower), str(llm), tmp_path / "mllm")
+    picture(0).save(tmp_path / "picture.png")
+    [block] = blocks("python", "README.md")
+    block = block.replace("out/miniature/mllm", str(tmp_path / "mllm"))
+    block, replaced = re.subn(r"out/miniature/data/\S+\.png", str(tmp_path / "picture.png"), block)
+    assert replaced == 1
+    capsys.readouterr()
+    exec(compile(block, "README.md", "exec"), {})
+    told = capsys.readouterr().out
+    answer = Chat(tmp_path / "mllm").answer(picture(0), "What is in the photo?", max_new_tokens=100)
+    assert told.strip() == answer.strip() != ""
 
 
 def test_the_example_row_is_json() -> None:
