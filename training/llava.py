@@ -21,6 +21,7 @@ from mllm.conversations import Conversations
 from mllm.directory import require_llava
 from training.arguments import StageArguments
 from training.learning_check import LearningCheck
+from training.length_groups import LengthGroups
 from training.stage import Save, StageTrainer, last_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ class LlavaArguments(StageArguments):
     max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
     warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
     weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "As LLaVA-1.5; or random, sequential."}
+    )
 
 
 class LlavaTrainer(StageTrainer):
@@ -180,6 +184,7 @@ def llava_trainer(
         "language_model": model.model.language_model,
     }
     return LlavaTrainer(
+        train_sampler=_sampler(args, rows, collator.image_tokens),
         model=model,
         args=args,
         train_dataset=rows,
@@ -188,6 +193,19 @@ def llava_trainer(
         callbacks=[LearningCheck(parts)],
         learning_rates=learning_rates,
     )
+
+
+def _sampler(args: LlavaArguments, rows: Conversations, image_tokens: int) -> LengthGroups | None:
+    """The order by length, or None for one of Trainer's own (which cannot see our lengths)."""
+    if args.train_sampling_strategy != "group_by_length":
+        return None
+    lengths = [
+        # A token is about four characters.
+        sum(map(len, row.turns)) // 4 + (0 if row.image is None else image_tokens)
+        for row in rows.rows
+    ]
+    together = args.per_device_train_batch_size * args.world_size
+    return LengthGroups(lengths, together * args.gradient_accumulation_steps, args.seed)
 
 
 def save_llava(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> Save:

@@ -118,6 +118,16 @@ def test_a_run_cut_off_after_a_checkpoint_ends_bit_equal(folder, tmp_path):
     assert [entry["loss"] for entry in histories[0]] == [entry["loss"] for entry in histories[1]]
 
 
+def test_a_run_cut_off_in_its_second_epoch_sees_the_same_rows(folder, tmp_path):
+    flags = ["--save_steps", "2", "--save_total_limit", "9", "--max_steps", "10"]  # 6 an epoch
+    whole = train(folder, tmp_path / "whole", *flags)
+    (tmp_path / "cut").mkdir()
+    shutil.copytree(whole / "checkpoint-8", tmp_path / "cut/checkpoint-8")
+    again = train(folder, tmp_path / "cut", *flags)
+    first, second = (load_file(path / "model.safetensors") for path in (whole, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_a_directory_that_is_no_llava_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         train(folder, tmp_path / "out", start="data")
