@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vision_tower.images import require_files
 
@@ -55,7 +56,7 @@ def _read_file(file: Path, image_root: Path) -> list[Caption]:
     return [_read_row(row, f"{file} row {n}", image_root) for n, row in enumerate(rows)]
 
 
-def _read_row(row: dict, where: str, image_root: Path) -> Caption:
+def _read_row(row: Any, where: str, image_root: Path) -> Caption:
     try:
         where = f"{where} (id {row['id']})"
         image = image_root / row["image"]

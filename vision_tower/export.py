@@ -56,8 +56,8 @@ def check_exportable(visual: nn.Module) -> None:
 
 def sizes_of(visual: VisionTransformer) -> list[tuple[int, int]]:
     """(height, width) of a picture and of a patch, in pixels."""
-    sizes = [to_2tuple(visual.image_size), to_2tuple(visual.patch_size)]
-    return cast("list[tuple[int, int]]", sizes)
+    sizes = (to_2tuple(visual.image_size), to_2tuple(visual.patch_size))
+    return cast("list[tuple[int, int]]", [tuple(size) for size in sizes])
 
 
 def _is_plain(block: nn.Module) -> bool:

@@ -81,7 +81,7 @@ class ContrastiveObjective(nn.Module):
         parts = gather_ranks(torch.cat(features)).split([*sizes, captions * long], dim=1)
         return self._losses([part.flatten(0, 1) for part in parts], scale)
 
-    def _losses(self, features: list[Float[Tensor, "rows D"]], scale: Tensor) -> dict[str, Tensor]:
+    def _losses(self, features: list[Float[Tensor, "_ D"]], scale: Tensor) -> dict[str, Tensor]:
         image, source_image, edited_image, short, source, edited, long = features
         losses = {}
         # Under autocast the logits would be bf16, whose steps near 100 are half a unit.

@@ -33,9 +33,10 @@ def rotary_angles(
 
 
 def rotate(
-    x: Float[Tensor, "*batch L K"], cos: Float[Tensor, "L K2"], sin: Float[Tensor, "L K2"]
+    x: Float[Tensor, "*batch L K"], cos: Float[Tensor, "... K2"], sin: Float[Tensor, "... K2"]
 ) -> Float[Tensor, "*batch L K"]:
-    """Turn each adjacent pair (x[2i], x[2i+1]) by its angle, in fp32; returns x's dtype."""
+    """Turn each adjacent pair (x[2i], x[2i+1]) by its angle, in fp32; returns x's dtype. The angles
+    are one row per position, or whatever else broadcasts over x's pairs."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).to(x.dtype)

@@ -13,7 +13,7 @@ from vision_tower.towers import load_tower
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     data = tmp_path_factory.mktemp("stage1")
-    base, captions = write_tower(data / "base"), write_captions(data, 48)
+    base, captions = write_tower(data / "base"), write_captions(data, 400)
     output_dir = data / "rotary"
     flags = [
         *("--tower", str(base), "--captions", str(captions), "--output_dir", str(output_dir)),
@@ -30,14 +30,14 @@ def test_the_student_follows_the_teacher(run):
     teacher, student = load_tower(str(base)), load_tower(str(output_dir))
     untrained = teacher.with_rotary_text(120, 5000.0)
     rng = np.random.default_rng(7)  # captions it has not seen
-    token_BL = teacher.tokenizer([sentence(rng, 5 + number) for number in range(60)])
+    token_BL = teacher.tokenizer([f"{sentence(rng, 5)}. {sentence(rng, 80)}." for _ in range(60)])
     with torch.no_grad():
         expected = teacher.encode_text(token_BL)
         before, after = (
             F.cosine_similarity(tower.encode_text(token_BL), expected).mean().item()
             for tower in (untrained, student)
         )
-    assert 1 - after < 0.5 * (1 - before)
+    assert 1 - after < 0.7 * (1 - before), (before, after)
     losses = json.loads((output_dir / "checkpoint-150" / "trainer_state.json").read_text())
     losses = [entry["loss"] for entry in losses["log_history"] if "loss" in entry]
     assert losses[-1] < 0.5 * losses[0]

@@ -69,7 +69,7 @@ def test_a_part_of_weight_0_costs_nothing(base, wanted):
 
     for module in (tower.visual, tower.text):
         module.register_forward_pre_hook(count)
-    told = ContrastiveObjective(tower, *wanted)(**batch)
+    told = ContrastiveObjective(tower, *map(float, wanted))(**batch)
     short, long, hard_negative = wanted
     assert {name for name in PARTS if name in told} == {
         name for name, weight in zip(PARTS, wanted, strict=True) if weight
@@ -86,7 +86,7 @@ def test_a_part_of_weight_0_costs_nothing(base, wanted):
 @pytest.mark.parametrize("weights", [(0, 0, 0), (1, -1, 1)])
 def test_weights_that_train_nothing_are_refused(base, weights):
     with pytest.raises(ValueError, match="must be >= 0"):
-        ContrastiveObjective(rotary(base), *weights)
+        ContrastiveObjective(rotary(base), *map(float, weights))
 
 
 def test_bf16_autocast_keeps_the_logits_in_fp32(base):
