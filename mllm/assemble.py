@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BaseImageProcessor,
+    CLIPVisionConfig,
     CLIPVisionModel,
     GenerationConfig,
     LlavaConfig,
@@ -44,7 +45,9 @@ class _Selection(NamedTuple):
     """How LLaVA reads patch features from one family of towers."""
 
     tower_class: type[PreTrainedModel]
-    strategy: str  # "default" drops the class token, "full" keeps every token
+    strategy: Literal[
+        "default", "full"
+    ]  # "default" drops the class token, "full" keeps every token
     class_tokens: int
 
 
@@ -113,8 +116,8 @@ def assemble(
 def image_token_count(config: LlavaConfig) -> int:
     """Placeholder tokens per picture: one per patch (the class token, where there is one, is
     dropped)."""
-    vision = config.vision_config
-    return (vision.image_size // vision.patch_size) ** 2
+    vision = cast("CLIPVisionConfig", config.vision_config)
+    return (cast("int", vision.image_size) // cast("int", vision.patch_size)) ** 2
 
 
 def _load_tower(
@@ -134,9 +137,10 @@ def _load_tower(
             f"from {', '.join(sorted(_SELECTIONS))}"
         )
     selection = _SELECTIONS[model_type]
-    tower, report = selection.tower_class.from_pretrained(
+    loaded: Any = selection.tower_class.from_pretrained(
         source, dtype=dtype, output_loading_info=True
     )
+    tower, report = loaded
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(
@@ -166,14 +170,15 @@ def _grow_embeddings(model: PreTrainedModel, token_count: int) -> None:
 
     A mean row gives a new token a mean logit, where a random row could outshout a trained one.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast("nn.Embedding", model.get_input_embeddings()).num_embeddings
     if token_count <= rows:
         return
     model.resize_token_embeddings(
         token_count, pad_to_multiple_of=EMBEDDING_MULTIPLE, mean_resizing=False
     )
     with torch.no_grad():
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for getter in (model.get_input_embeddings, model.get_output_embeddings):
+            layer = cast("nn.Embedding | nn.Linear", getter())
             layer.weight[rows:] = layer.weight[:rows].float().mean(0).to(layer.weight.dtype)
 
 
@@ -189,26 +194,26 @@ def _join(
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text_model.config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_index=cast("int", tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)),
         projector_hidden_act="gelu",
         # LLaVA-1.5: the last layer of CLIP serves its class token, the patches of the one before
         # tell more.
         vision_feature_layer=-2,
         vision_feature_select_strategy=selection.strategy,
         tie_word_embeddings=text_model.config.tie_word_embeddings,
-        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
     )
+    config.image_seq_length = image_token_count(config)
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     model.model.vision_tower = tower
     model.model.language_model = text_model.get_decoder()
-    model.lm_head = text_model.get_output_embeddings()
+    model.lm_head = cast("nn.Linear", text_model.get_output_embeddings())
     model.model.multi_modal_projector = _new_projector(config, tower.dtype, seed)
     model.generation_config = _greedy(text_model, tokenizer)
     return model
 
 
-def _new_projector(config: LlavaConfig, dtype: torch.dtype, seed: int) -> nn.Module:
+def _new_projector(config: LlavaConfig, dtype: torch.dtype, seed: int) -> LlavaMultiModalProjector:
     """linear-gelu-linear with torch's own initialisation, as LLaVA-1.5 draws its mlp2x_gelu."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -221,8 +226,8 @@ def _greedy(text_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     Built anew: Vicuna's own file holds a temperature without `do_sample`, which makes every later
     save_pretrained raise (LLaVA #1144, transformers #29665).
     """
-    declared = text_model.generation_config.eos_token_id if text_model.generation_config else None
-    stops = {tokenizer.eos_token_id}
+    declared: Any = (text_model.generation_config or GenerationConfig()).eos_token_id
+    stops = {cast("int", tokenizer.eos_token_id)}
     if declared is not None:
         stops.update(declared if isinstance(declared, list) else [declared])
     return GenerationConfig(

@@ -44,8 +44,9 @@ class Chat:
             raise ValueError(
                 f"{directory} has no chat_template.jinja: assemble it again with mllm.assemble"
             )
-        self.model = LlavaForConditionalGeneration.from_pretrained(directory, dtype="auto")
-        self.model.to(self.device).eval()
+        self.model = LlavaForConditionalGeneration.from_pretrained(
+            directory, dtype="auto", device_map=self.device
+        ).eval()
 
     def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int = 256) -> str:
         """The model's answer to one question."""
@@ -113,7 +114,8 @@ class Chat:
 
     @torch.inference_mode()
     def _generate(self, inputs: BatchFeature, **settings: Any) -> torch.Tensor:
-        return self.model.generate(**inputs, **settings)
+        generate = self.model.generate  # pyright: ignore[reportAttributeAccessIssue]
+        return generate(**inputs, **settings)
 
 
 def question_message(image: Image.Image | None, question: str) -> Message:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.themes import Base
 from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
@@ -135,14 +136,14 @@ def launch(app: gr.ChatInterface, port: int, *, block: bool = True) -> str:
         ssr_mode=False,
         show_error=True,
         max_file_size="20mb",
-        theme=gr.themes.Base(font=["sans-serif"], font_mono=["monospace"]),
+        theme=Base(font=["sans-serif"], font_mono=["monospace"]),
         prevent_thread_lock=not block,
     )
     return address
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", help="LLaVA directory, out of training/finetune.py")
     parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1 (default: 7860)")
     parser.add_argument("--device", default=None, help="cuda, cpu, … (default: a GPU if any)")

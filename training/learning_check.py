@@ -7,6 +7,8 @@ after the steps that follow.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
@@ -59,7 +61,8 @@ class LearningCheck(TrainerCallback):
         self._steps += 1
         for name, part in self.parts.items():
             # Under ZeRO-3 a process sees its own shards only: what moved anywhere has moved.
-            changed = reduce((_fingerprints(part) != self._before[name]).int(), "sum").bool().cpu()
+            moved_here = (_fingerprints(part) != self._before[name]).int()
+            changed = cast("Tensor", reduce(moved_here, "sum")).bool().cpu()
             learning = torch.tensor([p.requires_grad for p in part.parameters()], dtype=torch.bool)
             if (changed & ~learning).any():
                 frozen = [key for key, _ in part.named_parameters()]
@@ -84,7 +87,9 @@ def _fingerprints(part: nn.Module) -> Tensor:
     """One integer per parameter: the sum of its bit patterns, which nearly any change changes."""
     sums = []
     for parameter in part.parameters():
-        tensor = parameter.ds_tensor if is_deepspeed_zero3_enabled() else parameter.data
+        tensor = parameter.data
+        if is_deepspeed_zero3_enabled():
+            tensor = parameter.ds_tensor  # pyright: ignore[reportAttributeAccessIssue]
         word = _WORDS[tensor.element_size()]
         sums.append(tensor.detach().contiguous().view(word).sum(dtype=torch.int64))
     return torch.stack(sums)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,10 +73,11 @@ class LlavaTrainer(StageTrainer):
         """Trainer's own compares the names in the file with the modules', which differ in LLaVA
         (transformers keeps the classic ones on disk): it would warn, load nothing and go on from
         the initial weights (5.23)."""
+        ours = cast("LlavaForConditionalGeneration", self.model)
         saved = LlavaForConditionalGeneration.from_pretrained(
-            resume_from_checkpoint, dtype=self.model.dtype
+            resume_from_checkpoint, dtype=ours.dtype
         )
-        self.model.load_state_dict(saved.state_dict())
+        ours.load_state_dict(saved.state_dict())
 
 
 def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: float) -> None:
@@ -146,7 +148,9 @@ def open_llava(
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
     """The tower's modules behind the layer whose features are read; they never get a gradient."""
     tower = model.model.vision_tower
-    read = model.config.vision_feature_layer  # -2: the output of all layers but the last
+    read = cast(
+        "int", model.config.vision_feature_layer
+    )  # -2: the output of all layers but the last
     on_the_way = {"embeddings", "pre_layrnorm", "encoder"}
     behind = [part for name, part in tower.named_children() if name not in on_the_way]
     return [*tower.encoder.layers[read + 1 :], *behind]
