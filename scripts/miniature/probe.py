@@ -92,7 +92,9 @@ def probe(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("towers", nargs="+", type=Path, help="tower directories")
     parser.add_argument("--random", action="store_true", help="also the same with random weights")
     parser.add_argument("--output", type=Path, help="json file for the accuracies")

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from scripts.miniature.build_models import (
     clip_tokenizer,
+    lesson_batches,
     llm_tokenizer,
     optimise,
-    packed_rows,
 )
 from scripts.miniature.language import BRIEF_REQUESTS, DETAIL_REQUEST
 from scripts.miniature.lessons import fragments, lesson
@@ -84,25 +84,23 @@ def test_the_llamas_tokenizer_loses_nothing(
     assert tokenizer.eos_token == "</s>"
 
 
-def test_rows_are_full_and_only_answers_are_labelled(
-    llama_tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    rows = list(itertools.islice(packed_rows(llama_tokenizer, random.Random(0), 64), 40))
-    ids = [i for row, _ in rows for i in row]
-    labels = [i for _, row in rows for i in row]
-    assert all(len(row) == len(told) == 64 for row, told in rows)
-    assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
-    runs = [
-        llama_tokenizer.decode([token for token, _ in run])
-        for labelled, run in itertools.groupby(
-            zip(ids, labels, strict=True), key=lambda pair: pair[1] != -100
-        )
-        if labelled
-    ]
-    assert len(runs) > 20
-    # Every answer ends its turn, and none holds a question.
-    assert all(run.endswith("</s>") for run in runs[:-1])
-    assert not any("?" in run or "USER" in run for run in runs)
+def test_only_answers_are_labelled(llama_tokenizer: PreTrainedTokenizerBase) -> None:
+    batch = next(lesson_batches(llama_tokenizer, random.Random(0), 20))
+    ids, labels = batch["input_ids"], batch["labels"]
+    assert ((labels == -100) | (labels == ids)).all()
+    assert (labels[batch["attention_mask"] == 0] == -100).all()
+    for row_ids, row_labels in zip(ids.tolist(), labels.tolist(), strict=True):
+        runs = [
+            llama_tokenizer.decode([token for token, _ in run])
+            for labelled, run in itertools.groupby(
+                zip(row_ids, row_labels, strict=True), key=lambda pair: pair[1] != -100
+            )
+            if labelled
+        ]
+        assert runs
+        # Every answer ends its turn, and none holds a question.
+        assert all(run.endswith("</s>") for run in runs)
+        assert not any("?" in run or "USER" in run for run in runs)
 
 
 def test_clips_tokenizer_ends_with_its_highest_id() -> None:
