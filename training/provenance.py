@@ -11,20 +11,28 @@ from transformers import TrainingArguments
 
 RECORD = "recipe.json"
 PACKAGES = ("torch", "transformers", "open_clip_torch", "accelerate", "deepspeed", "peft", "fovea")
-# Where and how a run was started or watched; what is left decides the weights.
-NOT_THE_RECIPE = {
-    "local_rank", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "report_to",
-    "run_name", "logging_steps", "logging_strategy", "logging_first_step", "save_steps",
-    "save_strategy", "save_total_limit", "dataloader_num_workers", "dataloader_pin_memory",
-    "dataloader_persistent_workers", "dataloader_prefetch_factor", "resume_from_checkpoint",
-    "output_dir", "hub_token",
+# Where and how a run was started or watched. What is left decides the weights.
+DECIDES_NOTHING = {
+    "output_dir", "local_rank", "use_cpu", "disable_tqdm", "log_level", "log_level_replica",
+    "log_on_each_node", "report_to", "run_name", "logging_steps", "logging_strategy",
+    "logging_first_step", "save_steps", "save_strategy", "save_total_limit",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "resume_from_checkpoint",
 }  # fmt: skip
 
 
 def resolved_recipe(args: TrainingArguments) -> dict[str, object]:
-    """Every setting that decides the result, as json values."""
-    settings = {k: v for k, v in args.to_dict().items() if k not in NOT_THE_RECIPE}
-    return json.loads(json.dumps(settings, default=str))
+    """Every setting, as json values; tokens for hubs and trackers come masked."""
+    return json.loads(json.dumps(args.to_dict(), default=str))
+
+
+def differences(made_by: dict[str, object], wanted: dict[str, object]) -> list[str]:
+    """Names of the settings that decide a result and are not the same in two recipes."""
+    return [
+        name
+        for name, value in wanted.items()
+        if name not in DECIDES_NOTHING and made_by.get(name) != value
+    ]
 
 
 def provenance() -> dict[str, object]:

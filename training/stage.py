@@ -23,7 +23,7 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import get_model_param_count
 
 from training.arguments import StageArguments
-from training.provenance import RECORD, provenance, resolved_recipe
+from training.provenance import RECORD, differences, provenance, resolved_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def is_finished(args: StageArguments) -> bool:
         json.loads(record.read_text(encoding="utf-8"))["recipe"],
         resolved_recipe(args),
     )
-    changed = [name for name in wanted if made_by.get(name) != wanted[name]]
+    changed = differences(made_by, wanted)
     if changed:
         told = ", ".join(f"{n}: {made_by.get(n)!r} then, {wanted[n]!r} now" for n in changed[:5])
         raise ValueError(
@@ -132,9 +132,13 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         save({name: tensor.cpu() for name, tensor in state.items()}, aside)
-        stage = type(trainer.args).__name__
-        record = {"stage": stage, "recipe": resolved_recipe(trainer.args), **provenance()}
-        (aside / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        made = {
+            "stage": type(trainer.args).__name__,
+            "recipe": resolved_recipe(trainer.args),
+            "processes": trainer.args.world_size,
+        }
+        record = json.dumps({**made, **provenance()}, indent=2)
+        (aside / RECORD).write_text(record + "\n", encoding="utf-8")
         _move_into(aside, output_dir)
     trainer.accelerator.wait_for_everyone()
 

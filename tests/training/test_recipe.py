@@ -1,10 +1,16 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
+from training.adapt_text_encoder import AdaptTextEncoder
 from training.arguments import StageArguments
 from training.recipe import read_recipe
+from training.train_vision_tower import TrainVisionTower
+
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
 
 @dataclass
@@ -90,3 +96,23 @@ def test_mistakes_stop_with_one_line(read, recipe, flags, told):
 def test_a_recipe_that_is_none(name, told):
     with pytest.raises(SystemExit, match=told):
         read_recipe(Example, [name])
+
+
+@pytest.mark.parametrize("folder", [".", "miniature"])
+@pytest.mark.parametrize("stage", [AdaptTextEncoder, TrainVisionTower])
+def test_the_recipes_kept_here_are_read(folder, stage):
+    script = {AdaptTextEncoder: "adapt_text_encoder", TrainVisionTower: "train_vision_tower"}[stage]
+    path = RECIPES / folder / f"{script}.yaml"
+    wanted = yaml.safe_load(path.read_text())
+    here = ["--use_cpu", "True", "--deepspeed", "", "--bf16", "False"]  # on any machine
+    args = read_recipe(stage, [str(path), *here])
+    assert wanted["output_dir"] == args.output_dir
+    assert float(wanted["learning_rate"]) == args.learning_rate
+
+
+@pytest.mark.parametrize("stage", [AdaptTextEncoder, TrainVisionTower])
+def test_a_stage_has_at_most_12_settings_of_its_own(stage):
+    shared = {setting.name for setting in fields(StageArguments)}
+    own = [setting for setting in fields(stage) if setting.name not in shared]
+    assert len(own) <= 12
+    assert all(setting.metadata["help"] for setting in own)

@@ -84,7 +84,8 @@ def test_a_finished_stage_says_so(trainer_in, tmp_path, caplog):
     state = load_file(tmp_path / "out" / "weights.safetensors")
     assert torch.equal(state["layer.weight"], trainer.model.layer.weight)
     record = json.loads((tmp_path / "out" / "recipe.json").read_text())
-    assert record["recipe"]["max_steps"] == 6
+    assert (record["recipe"]["max_steps"], record["processes"]) == (6, 1)
+    assert record["stage"] == "Example"
     assert record["versions"]["torch"] == torch.__version__
     assert record["commit"] is None or len(record["commit"].removesuffix("-dirty")) == 40
     with caplog.at_level(logging.INFO):

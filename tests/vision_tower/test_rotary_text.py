@@ -48,13 +48,8 @@ def naive_encode(state, tokens, heads, base):
         mixed = torch.zeros(length, width)
         for head in range(heads):
             q, k, v = (qkv[:, i * width + head * size :][:, :size] for i in range(3))
-            turn = torch.tensor(
-                [
-                    [m * base ** (-2 * pair / size) for pair in range(size // 2)]
-                    for m in range(length)
-                ]
-            )
-            turn = torch.polar(torch.ones_like(turn), turn)
+            speed = torch.tensor([base ** (-2 * pair / size) for pair in range(size // 2)])
+            turn = torch.polar(torch.ones(length, size // 2), torch.arange(length)[:, None] * speed)
             q, k = (
                 torch.view_as_real(torch.complex(y[:, 0::2], y[:, 1::2]) * turn).reshape(
                     length, size
