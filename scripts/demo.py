@@ -29,6 +29,12 @@ NOT_A_CHAT_MODEL = (
     "model.** Expect captions at best, and run `bash scripts/finetune.sh` for stage 4."
 )
 
+NO_ANSWER = "⚠ **No answer.**"
+
+
+class QuestionError(ValueError):
+    """What was asked cannot be handed to the model."""
+
 
 def build_app(chat: Chat, directory: str, max_new_tokens: int = 512) -> gr.ChatInterface:
     """The chat page. Answers stream; what goes wrong is shown as it is, to the machine's owner."""
@@ -40,19 +46,21 @@ def build_app(chat: Chat, directory: str, max_new_tokens: int = 512) -> gr.ChatI
             for piece in chat.stream(messages, max_new_tokens=max_new_tokens):
                 answer += piece
                 yield answer
-        except gr.Error:
-            raise
         except Exception as error:
+            # Raised, it would leave gradio's text box locked until the page is loaded again (6.31).
             logger.exception("no answer")
-            raise gr.Error(f"{type(error).__name__}: {error}", duration=None) from error
-        if not answer.strip():
-            yield "(the model ended its answer at once)"
+            yield f"{NO_ANSWER} {type(error).__name__}: {error}"
+        else:
+            if not answer.strip():
+                yield f"{NO_ANSWER} The model ended it at once."
 
     return gr.ChatInterface(
         respond,
         multimodal=True,
         title=f"Fovea: {Path(directory).name}",
         description=NOT_A_CHAT_MODEL if is_stage_3(directory) else f"`{directory}`",
+        # The stock buttons would offer to share the conversation on a web site.
+        chatbot=gr.Chatbot(show_label=False, buttons=["copy"], height="65vh"),
         textbox=gr.MultimodalTextbox(
             file_types=["image"],
             file_count="single",
@@ -97,19 +105,23 @@ def to_messages(history: list[dict[str, Any]]) -> list[Message]:
     """Gradio's history as chat messages, from the newest picture on.
 
     Gradio splits one question into several user turns (a file, a text); they are joined again.
+    A question that got no answer is forgotten.
 
     Raises:
-        gr.Error: a file that is no picture, or a question without words.
+        QuestionError: a file that is no picture, or a question without words.
     """
     turns: list[tuple[str, list[str], str]] = []  # role, picture files, text
     for entry in history:
         files, text = _split(entry["content"])
+        if text.startswith(NO_ANSWER):
+            turns.pop()
+            continue
         if turns and turns[-1][0] == entry["role"]:
             role, earlier, words = turns.pop()
             files, text = earlier + files, f"{words} {text}"
         turns.append((entry["role"], files, text.strip()))
     if not turns[-1][2]:
-        raise gr.Error("Ask something about the picture.")
+        raise QuestionError("Ask something about the picture.")
     newest = max((place for place, turn in enumerate(turns) if turn[1]), default=0)
     messages = []
     for role, files, text in turns[newest:]:
@@ -123,7 +135,9 @@ def _open(path: str) -> Image.Image:
     try:
         return load_image(path)
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise gr.Error(f"{Path(path).name} cannot be read as a picture: {error}") from error
+        why = type(error).__name__
+        name = Path(path).name
+        raise QuestionError(f"{name} cannot be read as a picture ({why}).") from error
 
 
 def launch(app: gr.ChatInterface, port: int, *, block: bool = True) -> str:

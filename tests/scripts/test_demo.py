@@ -1,14 +1,20 @@
 import json
 import socket
 
-import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 
 from mllm.assemble import assemble
 from mllm.chat import Chat
-from scripts.demo import NOT_A_CHAT_MODEL, build_app, is_stage_3, launch, to_messages
+from scripts.demo import (
+    NO_ANSWER,
+    NOT_A_CHAT_MODEL,
+    QuestionError,
+    build_app,
+    is_stage_3,
+    launch,
+    to_messages,
+)
 from tests.tiny_llava import picture, write_language_model, write_tower
 
 
@@ -53,8 +59,9 @@ def test_a_file_that_is_no_picture_is_told(served, tmp_path):
     (tmp_path / "p.png").write_bytes(b"no picture")
     question = {"text": "what", "files": [handle_file(str(tmp_path / "p.png"))]}
     served[1].reset_session()
-    with pytest.raises(AppError, match=r"p\.png cannot be read as a picture"):
-        served[1].predict(question, api_name="/chat")
+    told = served[1].predict(question, api_name="/chat")
+    assert told.startswith(NO_ANSWER)
+    assert "p.png cannot be read as a picture" in told
 
 
 def test_the_models_own_error_is_told(served, monkeypatch):
@@ -63,8 +70,8 @@ def test_the_models_own_error_is_told(served, monkeypatch):
 
     monkeypatch.setattr(served[0].model, "generate", fail)
     served[1].reset_session()
-    with pytest.raises(AppError, match="RuntimeError: out of memory, 3 GB short"):
-        served[1].predict({"text": "what", "files": []}, api_name="/chat")
+    told = served[1].predict({"text": "what", "files": []}, api_name="/chat")
+    assert told == f"{NO_ANSWER} RuntimeError: out of memory, 3 GB short"
 
 
 def turn(role, text=None, file=None):
@@ -99,9 +106,24 @@ def test_a_new_picture_starts_a_new_conversation(tmp_path):
     assert second[0]["content"][0]["image"].size == (24, 8)
 
 
+def test_a_question_without_answer_is_forgotten(tmp_path):
+    picture(1, 8, 8).save(tmp_path / "a.png")
+    history = [
+        turn("user", "what", tmp_path / "a.png"),
+        turn("assistant", "a circle"),
+        turn("user", file=tmp_path / "broken.png"),
+        turn("user", "and this"),
+        turn("assistant", f"{NO_ANSWER} broken.png"),
+        turn("user", "how many"),
+    ]
+    messages = to_messages(history)
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert messages[2]["content"] == [{"type": "text", "text": "how many"}]
+
+
 def test_a_question_without_words_is_told(tmp_path):
     picture(1).save(tmp_path / "a.png")
-    with pytest.raises(gr.Error, match="Ask something"):
+    with pytest.raises(QuestionError, match="Ask something"):
         to_messages([turn("user", file=tmp_path / "a.png")])
 
 
