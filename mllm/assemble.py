@@ -73,19 +73,15 @@ def assemble(
     """Write a LLaVA directory made of `vision_tower`, `language_model` and a fresh projector.
 
     Args:
-        vision_tower: a tower directory (its `vision/` is used), or a directory or hub id that
-        holds a
-            CLIP or SigLIP vision model with its image processor.
-        language_model: a directory or hub id of any causal language model with a fast tokenizer.
+        vision_tower: a tower directory (its `vision/` is used), or a CLIP or SigLIP model.
+        language_model: any causal language model with a fast tokenizer.
         directory: where to write. It appears only when complete.
-        system: the sentence that opens every conversation, stored in the chat template; "" for
-        none.
+        system: the sentence that opens every conversation; "" for none.
         dtype: of the stored weights.
         seed: of the projector's random weights.
 
-    Raises:
-        ValueError: the tower is neither CLIP nor SigLIP, or the tokenizer cannot serve.
-        OSError: a part cannot be opened.
+    Raises ValueError if the tower is neither CLIP nor SigLIP or lacks weights, or the tokenizer
+    cannot serve; OSError if a part cannot be opened.
     """
     selection, tower, image_processor = _load_tower(vision_tower, dtype)
     # Generation continues at the right end of a batch; given here, the side is saved as well.
@@ -104,13 +100,7 @@ def assemble(
         chat_template=tokenizer.chat_template,
     )
     _write(model, processor, Path(directory))
-    logger.info(
-        "Assembled %s: %d image tokens per picture, projector %d -> %d",
-        directory,
-        image_token_count(model.config),
-        tower.config.hidden_size,
-        text_model.config.hidden_size,
-    )
+    logger.info("%s: %d image tokens a picture", directory, image_token_count(model.config))
 
 
 def image_token_count(config: LlavaConfig) -> int:
