@@ -21,7 +21,10 @@ def main() -> None:
     parser.add_argument("tower", help="<architecture>:<tag>, hf-hub:<id> or a directory")
     parser.add_argument("directory", type=Path, help="where the tower directory is written")
     arguments = parser.parse_args()
-    save_tower(load_tower(arguments.tower), arguments.directory)
+    try:
+        save_tower(load_tower(arguments.tower), arguments.directory)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
