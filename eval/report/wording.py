@@ -58,7 +58,22 @@ def sentence(comparison: Comparison) -> str:
         "unclear": "the interval holds zero, so these data show no clear difference.",
     }
     note = " (lower is better)" if first.better == "lower" else ""
-    return f"{start}{note}: {endings[first.verdict]}"
+    return f"{start}{note}: {endings[first.verdict]}{reservation(comparison.headlines)}"
+
+
+def reservation(headlines: list[Difference]) -> str:
+    """What to say of a first headline's gain that the benchmark's other headlines do not share.
+
+    F1 at chance accuracy rises with the share of answers "yes" alone: that is no gain.
+    """
+    first, *others = headlines
+    silent = [d for d in others if d.verdict != "gain"]
+    if first.verdict != "gain" or not silent:
+        return ""
+    told = " and ".join(
+        f"{d.title} ({value(d.difference, d.share, signed=True)}, {interval(d)})" for d in silent
+    )
+    return f" Not so {told}: read the whole table before calling it one."
 
 
 def flips(comparison: Comparison) -> str:

@@ -57,6 +57,16 @@ def test_numbers_in_words() -> None:
     assert wording.probability(SignTest(1, 9, 0.0215)) == "p = 0.0215"
 
 
+def test_a_gain_that_the_other_headline_does_not_share_is_told_with_it() -> None:
+    """POPE at chance accuracy: F1 rises with the share of "yes" alone."""
+    still = replace(DIFFERENCE, title="accuracy", difference=0.004, low=-0.018, high=0.025)
+    told = wording.reservation([DIFFERENCE, still])
+    assert "accuracy (+0.4, \N{MINUS SIGN}1.8 … +2.5)" in told
+    assert wording.reservation([DIFFERENCE, DIFFERENCE]) == ""
+    assert wording.reservation([still, DIFFERENCE]) == ""
+    assert wording.reservation([DIFFERENCE]) == ""
+
+
 NASTY = "Yes <script>alert(1)</script> | `x` ](http://evil) \u202e"
 
 
