@@ -41,7 +41,7 @@ say "Writing the miniature's pictures, captions, conversations and benchmarks. A
 python scripts/miniature/write_data.py $data
 
 baselines=() candidates=()
-for ((seed = 0; seed < seeds; seed++)); do
+for ((seed = 42; seed < 42 + seeds; seed++)); do # 42 is what the stages take by themselves
   run=$out/seed-$seed
   say "Seed $seed, CLIP-IN arm, stage 1 of 4: the text encoder gets rotary positions. About 1 minute."
   python training/adapt_text_encoder.py $recipes/adapt_text_encoder.yaml --seed $seed \
@@ -54,7 +54,7 @@ for ((seed = 0; seed < seeds; seed++)); do
   baselines+=("$run/base/eval") candidates+=("$run/clip-in/eval")
 done
 
-ln -sfn seed-0/clip-in/mllm $out/mllm
+ln -sfn seed-42/clip-in/mllm $out/mllm
 say "Comparing the two arms."
 python eval/compare.py --baseline "${baselines[@]}" --candidate "${candidates[@]}" \
   --baseline-name "base tower" --candidate-name "CLIP-IN tower" \

@@ -5,8 +5,8 @@
 
 The CLIP (open_clip's own architecture) sees pictures with alt texts only, so it learns what things
 are and little of how they look. The Llama reads text only: descriptions of scenes, questions about
-them and answers. Both are kept in the repository in half precision; rebuilding takes about an hour
-of two cores each.
+them and answers. Both are kept in the repository in half precision; rebuilding takes about half an
+hour of one core each.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PREPROCESS = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-SCENES, SEED = 60_000, 0
+SCENES, SEED = 30_000, 0
 
 
 def optimise(
@@ -232,7 +232,7 @@ def main() -> None:
 # Steps, rows a step, learning rate.
 BUILDS = {
     "clip": partial(build_clip, steps=1600, batch_size=128, rate=1e-3),
-    "llm": partial(build_llm, steps=1500, batch_size=24, rate=3e-3),
+    "llm": partial(build_llm, steps=2200, batch_size=16, rate=3e-3),
 }
 
 

@@ -27,10 +27,10 @@ def lesson(rng: random.Random) -> list[dict[str, str]]:
     """One document: a scene put in words, then requests about it with their answers."""
     scene = random_scene_of(rng, held_out=False)
     words = rng.choice((long_caption, brief_caption, fragments))(scene, rng)
-    turns = dialogue(scene, rng, rng.randint(1, 4))
-    if rng.random() < 0.8:
+    turns = dialogue(scene, rng, rng.randint(3, 6))
+    if rng.random() < 0.3:
         turns.append((rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng)))
-    if rng.random() < 0.1:
+    if rng.random() < 0.05:
         turns.append((DETAIL_REQUEST, long_caption(scene, rng)))
     rng.shuffle(turns)
     turns[0] = (f"{words}\n{turns[0][0]}", turns[0][1])

@@ -138,9 +138,16 @@ QUESTIONS: tuple[Callable[[Scene, random.Random], tuple[str, str]], ...] = (
 
 
 def dialogue(scene: Scene, rng: random.Random, turns: int) -> list[tuple[str, str]]:
-    """Questions about one scene with their answers, none asked twice."""
+    """Questions about one scene with their answers, none asked twice.
+
+    As in LLaVA-1.5's instruction mix, the first short question alone says how to answer.
+    """
     asked: dict[str, str] = {}
     while len(asked) < turns:
         question, answer = rng.choice(QUESTIONS)(scene, rng)
         asked.setdefault(question, answer)
-    return list(asked.items())
+    short = [question for question in asked if question.endswith(YES_NO_SUFFIX)]
+    return [
+        (question.removesuffix(YES_NO_SUFFIX) if question in short[1:] else question, answer)
+        for question, answer in asked.items()
+    ]
