@@ -58,7 +58,9 @@ def sentence(comparison: Comparison) -> str:
         "unclear": "the interval holds zero, so these data show no clear difference.",
     }
     note = " (lower is better)" if first.better == "lower" else ""
-    return f"{start}{note}: {endings[first.verdict]}{reservation(comparison.headlines)}"
+    # A tower's headlines ask for different things: one need not follow the other.
+    doubt = "" if comparison.of_tower else reservation(comparison.headlines)
+    return f"{start}{note}: {endings[first.verdict]}{doubt}"
 
 
 def reservation(headlines: list[Difference]) -> str:
