@@ -1,12 +1,13 @@
-"""Build the miniature's base models: a small CLIP blind to detail, and a small fluent Llama.
+"""Build the miniature's base models: a small CLIP blind to detail, and a small Llama.
 
     python scripts/miniature/build_models.py clip scripts/miniature/models/clip
     python scripts/miniature/build_models.py llm  scripts/miniature/models/llm
 
 The CLIP (open_clip's own architecture) sees pictures with alt texts only, so it learns what things
 are and little of how they look. The Llama reads text only: descriptions of scenes, questions about
-them and answers. Both are kept in the repository in half precision; rebuilding takes about half an
-hour of one core each.
+them and answers. It is not fluent yet: it reads off a text how many things there are, and guesses
+whether a given one is among them. The weights are kept in the repository in half precision (the CLIP's copy for
+transformers, vision/, in single); rebuilding takes about half an hour of one core each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import logging
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -43,8 +43,6 @@ from scripts.miniature.lessons import lesson
 from scripts.miniature.render import PICTURE_SIZE, render
 from scripts.miniature.world import EDITS, random_edit, random_scene_of
 from vision_tower.towers import load_tower, save_tower
-
-logger = logging.getLogger(__name__)
 
 VISION = {"image_size": PICTURE_SIZE, "patch_size": 8, "width": 128, "layers": 5, "head_width": 32}
 TEXT = {"context_length": 77, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "."}
