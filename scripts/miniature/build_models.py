@@ -6,8 +6,9 @@
 The CLIP (open_clip's own architecture) sees pictures with alt texts only, so it learns what things
 are and little of how they look. The Llama reads text only: descriptions of scenes, questions about
 them and answers. It is not fluent yet: it reads off a text how many things there are, and guesses
-whether a given one is among them. The weights are kept in the repository in half precision (the CLIP's copy for
-transformers, vision/, in single); rebuilding takes about half an hour of one core each.
+whether a given one is among them. The weights are kept in the repository in half precision (the
+CLIP's copy for transformers, vision/, in single); rebuilding takes about half an hour of one core
+each.
 """
 
 from __future__ import annotations
