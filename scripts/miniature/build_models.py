@@ -18,7 +18,7 @@ import copy
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from transformers import (
 
 from mllm.template import prepare_tokenizer
 from scripts.miniature.language import alt_text, edit_caption, long_caption
-from scripts.miniature.lessons import lesson
+from scripts.miniature.lessons import COURSE, Messages, conversation
 from scripts.miniature.render import PICTURE_SIZE, render
 from scripts.miniature.world import EDITS, random_edit, random_scene_of
 from vision_tower.towers import load_tower, save_tower
@@ -107,7 +107,7 @@ def clip_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
     )
 
 
-def build_clip(directory: Path, steps: int, batch_size: int, rate: float) -> None:
+def build_clip(directory: Path, rounds: tuple[int, ...], batch_size: int, rate: float) -> None:
     rng, generator = random.Random(SEED), np.random.default_rng(SEED)
     tokenizer = clip_tokenizer(rng)
     tokenizer.save_pretrained(directory)
@@ -138,13 +138,14 @@ def build_clip(directory: Path, steps: int, batch_size: int, rate: float) -> Non
         text_BD = tower.encode_text(token_BL, normalize=True)
         return contrast(image_BD, text_BD, tower.scale())
 
-    optimise(tower, loss_of_batch, steps, rate)
+    for steps in rounds:
+        optimise(tower, loss_of_batch, steps, rate)
     save_tower(tower, directory, {name: t.half() for name, t in tower.state_dict().items()})
 
 
 def llm_tokenizer(directory: Path, rng: random.Random) -> PreTrainedTokenizerFast:
     """A sentencepiece model in Llama's form; digits and newlines fall back to bytes."""
-    turns = (turn["content"] for _ in range(3000) for turn in lesson(rng))
+    turns = (turn["content"] for _ in range(3000) for turn in conversation(rng, progress=1.0))
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=(f"USER: {line} ASSISTANT:" for t in turns for line in t.split("\n")),
         model_prefix=str(directory / "tokenizer"),
@@ -162,32 +163,29 @@ def llm_tokenizer(directory: Path, rng: random.Random) -> PreTrainedTokenizerFas
     return AutoTokenizer.from_pretrained(directory)
 
 
-def lesson_batches(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, batch_size: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches of lessons, padded; only answers are labelled.
+def lesson_batch(
+    tokenizer: PreTrainedTokenizerFast, lessons: list[Messages]
+) -> dict[str, torch.Tensor]:
+    """Lessons, padded; only answers are labelled.
 
     What a scene holds is chance, and guessing it teaches nothing.
     """
-    chat = copy.deepcopy(tokenizer)
-    prepare_tokenizer(chat, system="")
-    while True:
-        told = chat.apply_chat_template(
-            [lesson(rng) for _ in range(batch_size)],
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            return_tensors="pt",
-            padding=True,
-        )
-        labels_BL = told["input_ids"].masked_fill(told["assistant_masks"] == 0, -100)
-        yield {
-            "input_ids": told["input_ids"],
-            "attention_mask": told["attention_mask"],
-            "labels": labels_BL,
-        }
+    told = tokenizer.apply_chat_template(
+        lessons,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        return_tensors="pt",
+        padding=True,
+    )
+    labels_BL = told["input_ids"].masked_fill(told["assistant_masks"] == 0, -100)
+    return {
+        "input_ids": told["input_ids"],
+        "attention_mask": told["attention_mask"],
+        "labels": labels_BL,
+    }
 
 
-def build_llm(directory: Path, steps: int, batch_size: int, rate: float) -> None:
+def build_llm(directory: Path, rate: float) -> None:
     rng = random.Random(SEED)
     tokenizer = llm_tokenizer(directory, rng)
     torch.manual_seed(SEED)
@@ -203,17 +201,23 @@ def build_llm(directory: Path, steps: int, batch_size: int, rate: float) -> None
             # As 1/sqrt(width): at the usual 0.02 so narrow a model takes thousands of steps until
             # it begins to look words up in what it has read.
             initializer_range=0.08,
+            # Llama 3's: most dimensions hardly turn over so few tokens, and match words by meaning.
+            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    batches = lesson_batches(tokenizer, rng, batch_size)
+    chat = copy.deepcopy(tokenizer)
+    prepare_tokenizer(chat, system="")
+    schedule = iter([(c, step / c.steps) for c in COURSE for step in range(c.steps)])
 
     def loss_of_batch() -> torch.Tensor:
-        return model(**next(batches), use_cache=False).loss
+        chapter, progress = next(schedule)
+        lessons = [chapter.lesson(rng, progress) for _ in range(chapter.documents)]
+        return model(**lesson_batch(chat, lessons), use_cache=False).loss
 
-    optimise(model, loss_of_batch, steps, rate)
+    optimise(model, loss_of_batch, sum(chapter.steps for chapter in COURSE), rate)
     model.half().save_pretrained(directory)
 
 
@@ -228,10 +232,10 @@ def main() -> None:
     BUILDS[arguments.model](arguments.directory)
 
 
-# Steps, rows a step, learning rate.
+# Rounds of steps, each warmed up and decayed. How long the Llama learns, its COURSE says.
 BUILDS = {
-    "clip": partial(build_clip, steps=1600, batch_size=128, rate=1e-3),
-    "llm": partial(build_llm, steps=2200, batch_size=16, rate=3e-3),
+    "clip": partial(build_clip, rounds=(1600, 2000), batch_size=128, rate=1e-3),
+    "llm": partial(build_llm, rate=3e-3),
 }
 
 

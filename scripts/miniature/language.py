@@ -118,28 +118,21 @@ def thing_at(scene: Scene, place: int) -> Thing | None:
     return next((thing for thing in scene.things if thing.place == place), None)
 
 
-def _edit_words(kind: str, scene: Scene, thing: Thing) -> str:
-    """How a caption of an edit of this kind speaks of one thing."""
-    if kind in ("size", "surface"):
-        return f"a {getattr(thing, kind)} {identity(thing)}"
-    if kind == "position":
-        return f"a {identity(thing)} {at(thing.place)}"
-    return f"a {identity(thing)}"
-
-
 def edit_caption(edit: Edit, scene: Scene) -> str:
     """The caption of an edit's source or target, of the form UltraEdit pairs have.
 
-    Both captions of a pair share their words but for what the edit changed.
+    Both captions of a pair share their words but for what the edit changed. They tell the looks and
+    the places of what they mention, whatever the kind of edit: a batch's other pairs are then told
+    apart by every detail, not only by the one that is edited.
     """
     if edit.kind == "count":
         thing = thing_at(scene, edit.focus[0])
         assert thing is not None, "a count edit keeps the thing it mentions"
-        return f"{plural(len(scene.things))} on {scene.background}, among them a {thing.shape}"
+        return f"{plural(len(scene.things))} on {scene.background}, among them a {look(thing)}"
     things = [thing_at(scene, place) for place in edit.focus]
-    present = [_edit_words(edit.kind, scene, thing) for thing in things if thing is not None]
+    present = [f"a {look(thing)} {at(thing.place)}" for thing in things if thing is not None]
     absent = [
-        f"a {identity(thing)}"
+        f"a {look(thing)}"
         for place, here in zip(edit.focus, things, strict=True)
         if here is None and edit.kind in ("add", "remove")
         for thing in (thing_at(edit.source, place) or thing_at(edit.target, place),)

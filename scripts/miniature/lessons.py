@@ -1,8 +1,16 @@
-"""What the miniature's language model reads: scenes in words, with requests and answers."""
+"""What the miniature's language model reads: scenes in words, with requests and answers.
+
+The course goes from easy to hard, because some of it is never learned otherwise in so few steps.
+Whether a thing is among those named, and which of two options is right, depend on the question and
+the text together and on neither alone: asked about all shapes from the start, the model stays at
+chance; asked about one shape first and then about one more at a time, it learns them all.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from scripts.miniature.language import (
     BRIEF_REQUESTS,
@@ -12,31 +20,96 @@ from scripts.miniature.language import (
     long_caption,
     look,
 )
-from scripts.miniature.questions import dialogue
-from scripts.miniature.world import Scene, random_scene_of
+from scripts.miniature.questions import (
+    CHOICE_KINDS,
+    LOOKUPS,
+    ask_choice,
+    ask_existence,
+    dialogue,
+)
+from scripts.miniature.world import SHAPES, Scene, random_scene_of
+
+Messages = list[dict[str, str]]
+REPEAT_REQUEST = "Repeat these notes."
+FEW = 4  # things in the scenes of the easy chapters
 
 
-def fragments(scene: Scene, rng: random.Random) -> str:
+@dataclass(frozen=True)
+class Chapter:
+    """`lesson(rng, progress)` makes one document; progress runs from 0 to 1 over the chapter."""
+
+    steps: int
+    documents: int  # a step
+    lesson: Callable[[random.Random, float], Messages]
+
+
+def notes(scene: Scene, rng: random.Random) -> str:
     """A scene as loose notes in any order: the tersest text that still says everything."""
-    notes = [f"{look(thing)} {at(thing.place)}" for thing in scene.things]
-    notes += [scene.background, f"{len(scene.things)} objects"]
-    return ", ".join(rng.sample(notes, len(notes)))
+    told = [f"{look(thing)} {at(thing.place)}" for thing in scene.things]
+    told += [scene.background, f"{len(scene.things)} objects"]
+    return ", ".join(rng.sample(told, len(told)))
 
 
-def lesson(rng: random.Random) -> list[dict[str, str]]:
-    """One document: a scene put in words, then requests about it with their answers."""
+def first(values: tuple, progress: float) -> tuple:
+    """One value to begin with, then one more at a time; all of them from progress 0.75 on."""
+    return values[: 1 + int(progress / 0.75 * (len(values) - 1))]
+
+
+def _messages(words: str, turns: list[tuple[str, str]]) -> Messages:
+    """A conversation of requests and answers whose first request stands under the text."""
+    (request, answer), *rest = turns
+    roles = ("user", "assistant")
+    return [
+        {"role": role, "content": text}
+        for turn in ((f"{words}\n{request}", answer), *rest)
+        for role, text in zip(roles, turn, strict=True)
+    ]
+
+
+def retelling(rng: random.Random, progress: float) -> Messages:
+    """Notes said again, as they are or in order: teaches to look things up in what was read."""
+    scene = random_scene_of(rng, held_out=False, most=FEW)
+    words = notes(scene, rng)
+    ordered = (rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng))
+    return _messages(words, [rng.choice(((REPEAT_REQUEST, words), ordered))])
+
+
+def presence(rng: random.Random, progress: float) -> Messages:
+    """Is a thing among those named? One shape at first; one question in four asks for a detail."""
+    scene = random_scene_of(rng, held_out=False, most=FEW)
+    if rng.random() < 0.25:
+        return _messages(notes(scene, rng), [rng.choice(LOOKUPS)(scene, rng)])
+    shape, wanted = rng.choice(first(SHAPES, progress)), rng.random() < 0.5
+    while any(thing.shape == shape for thing in scene.things) != wanted:
+        scene = random_scene_of(rng, held_out=False, most=FEW)
+    return _messages(notes(scene, rng), [(ask_existence(shape), "Yes" if wanted else "No")])
+
+
+def options(rng: random.Random, progress: float) -> Messages:
+    """Which of two options? About one property at first; the earlier questions go on beside it."""
+    if rng.random() < 0.5:
+        return presence(rng, progress=1.0)
+    scene = random_scene_of(rng, held_out=False, most=FEW)
+    kind, values = rng.choice(first(CHOICE_KINDS, progress))
+    return _messages(notes(scene, rng), [ask_choice(kind, values, scene, rng)])
+
+
+def conversation(rng: random.Random, progress: float) -> Messages:
+    """A text of any kind, then all sorts of requests about it."""
     scene = random_scene_of(rng, held_out=False)
-    words = rng.choice((long_caption, brief_caption, fragments))(scene, rng)
-    turns = dialogue(scene, rng, rng.randint(3, 6))
-    if rng.random() < 0.3:
+    words = rng.choice((long_caption, brief_caption, notes))(scene, rng)
+    turns = dialogue(scene, rng, rng.randint(3, 7))
+    if rng.random() < 0.2:
         turns.append((rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng)))
     if rng.random() < 0.05:
         turns.append((DETAIL_REQUEST, long_caption(scene, rng)))
     rng.shuffle(turns)
-    turns[0] = (f"{words}\n{turns[0][0]}", turns[0][1])
-    roles = ("user", "assistant")
-    return [
-        {"role": role, "content": text}
-        for turn in turns
-        for role, text in zip(roles, turn, strict=True)
-    ]
+    return _messages(words, turns)
+
+
+COURSE = (
+    Chapter(steps=350, documents=32, lesson=retelling),
+    Chapter(steps=500, documents=64, lesson=presence),
+    Chapter(steps=800, documents=64, lesson=options),
+    Chapter(steps=900, documents=16, lesson=conversation),
+)

@@ -74,26 +74,20 @@ def options_text(options: tuple[str, str]) -> str:
     return f"(a) {options[0]} (b) {options[1]}"
 
 
-def _choice(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """A question with two options about a random property, as MMVP asks."""
-    thing = rng.choice(scene.things)
-    kind, values = rng.choice(
-        (
-            ("colour", COLOURS),
-            ("shape", SHAPES),
-            ("size", SIZES),
-            ("surface", SURFACES),
-            ("position", PLACES),
-            ("count", NUMBERS[1:]),
-            ("background", BACKGROUNDS),
-            ("presence", ("yes", "no")),
-        )
-    )
-    question, truth = choice_question(kind, scene, thing, rng)
+def ask_choice(
+    kind: str, values: tuple[str, ...], scene: Scene, rng: random.Random
+) -> tuple[str, str]:
+    """A question with two of ``values`` as options, as MMVP asks, and the true one's letter."""
+    question, truth = choice_question(kind, scene, rng.choice(scene.things), rng)
     options = [truth, other(rng, values, truth)]
     rng.shuffle(options)
     letter = "(a)" if options[0] == truth else "(b)"
     return f"{question} {options_text((options[0], options[1]))}{LETTER_SUFFIX}", letter
+
+
+def _choice(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    kind, values = rng.choice(CHOICE_KINDS)
+    return ask_choice(kind, values, scene, rng)
 
 
 def choice_question(
@@ -121,9 +115,19 @@ def choice_question(
     return f"What is the {kind} of the {identity(thing)}?", getattr(thing, kind)
 
 
-QUESTIONS: tuple[Callable[[Scene, random.Random], tuple[str, str]], ...] = (
-    _existence,
-    _existence,
+# What two options are offered for, the easiest to read off a text first.
+CHOICE_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("background", BACKGROUNDS),
+    ("count", NUMBERS[1:]),
+    ("presence", ("yes", "no")),
+    ("shape", SHAPES),
+    ("colour", COLOURS),
+    ("size", SIZES),
+    ("surface", SURFACES),
+    ("position", PLACES),
+)
+Ask = Callable[[Scene, random.Random], tuple[str, str]]
+LOOKUPS: tuple[Ask, ...] = (
     _property("colour"),
     _property("size"),
     _property("surface"),
@@ -131,10 +135,8 @@ QUESTIONS: tuple[Callable[[Scene, random.Random], tuple[str, str]], ...] = (
     _what_is_at,
     _count,
     _ground,
-    _choice,
-    _choice,
-    _choice,
 )
+QUESTIONS = (_existence, _existence, *LOOKUPS, _choice, _choice, _choice)
 
 
 def dialogue(scene: Scene, rng: random.Random, turns: int) -> list[tuple[str, str]]:

@@ -211,9 +211,11 @@ def random_edit(rng: random.Random, kind: str, held_out: bool) -> Edit:
             return edit
 
 
-def random_scene_of(rng: random.Random, held_out: bool, least: int = 1) -> Scene:
+def random_scene_of(
+    rng: random.Random, held_out: bool, least: int = 1, most: int = MAX_OBJECTS
+) -> Scene:
     """Draw a scene from the asked side of the held-out split."""
     while True:
-        scene = random_scene(rng, least=least)
+        scene = random_scene(rng, least, most)
         if scene.held_out == held_out:
             return scene

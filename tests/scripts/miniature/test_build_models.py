@@ -2,71 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from mllm.template import prepare_tokenizer
 from scripts.miniature.build_models import (
     clip_tokenizer,
-    lesson_batches,
+    lesson_batch,
     llm_tokenizer,
     optimise,
 )
-from scripts.miniature.language import BRIEF_REQUESTS, DETAIL_REQUEST
-from scripts.miniature.lessons import fragments, lesson
-from scripts.miniature.world import Scene, random_scene
-from tests.scripts.miniature import oracle
-from tests.scripts.miniature.test_questions import check_answer
-
-
-def scene_of(words: str) -> Scene | None:
-    """The scene that the text before a lesson's first request tells of; None for loose notes."""
-    if "background of the whole picture" in words:
-        return oracle.read_long(words)
-    return oracle.read_brief(words) if "objects, " not in words and ": a " in words else None
-
-
-def test_a_lesson_asks_about_the_text_it_gives_and_answers_truly() -> None:
-    rng = random.Random(0)
-    known = 0
-    for _ in range(200):
-        messages = lesson(rng)
-        assert [m["role"] for m in messages] == ["user", "assistant"] * (len(messages) // 2)
-        words, _, first = messages[0]["content"].partition("\n")
-        scene = scene_of(words)
-        if scene is None:
-            continue
-        known += 1
-        assert not scene.held_out
-        questions = [first] + [m["content"] for m in messages[2::2]]
-        for question, answer in zip(questions, [m["content"] for m in messages[1::2]], strict=True):
-            if question in BRIEF_REQUESTS:
-                assert oracle.read_brief(answer) == scene
-            elif question == DETAIL_REQUEST:
-                assert oracle.read_long(answer) == scene
-            else:
-                check_answer(scene, question, answer)
-    assert known > 100
-
-
-def test_fragments_say_the_whole_scene() -> None:
-    rng = random.Random(0)
-    for _ in range(50):
-        scene = random_scene(rng)
-        text = fragments(scene, rng)
-        number = len(scene.things)
-        assert f"{number} objects" in text
-        assert scene.background in text.split(", ")
-        found = re.findall(oracle.BRIEF.pattern.removeprefix("a "), text)
-        looks = {
-            (t.size, t.surface, t.colour, t.shape, oracle.PLACES[t.place]) for t in scene.things
-        }
-        assert set(found) == looks
+from scripts.miniature.lessons import conversation
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +37,10 @@ def test_the_llamas_tokenizer_loses_nothing(
 
 
 def test_only_answers_are_labelled(llama_tokenizer: PreTrainedTokenizerBase) -> None:
-    batch = next(lesson_batches(llama_tokenizer, random.Random(0), 20))
+    chat = copy.deepcopy(llama_tokenizer)
+    prepare_tokenizer(chat, system="")
+    rng = random.Random(0)
+    batch = lesson_batch(chat, [conversation(rng, progress=0.5) for _ in range(20)])
     ids, labels = batch["input_ids"], batch["labels"]
     assert ((labels == -100) | (labels == ids)).all()
     assert (labels[batch["attention_mask"] == 0] == -100).all()
