@@ -136,7 +136,7 @@ LOOKUPS: tuple[Ask, ...] = (
     _count,
     _ground,
 )
-QUESTIONS = (_existence, _existence, *LOOKUPS, _choice, _choice, _choice)
+QUESTIONS = (*[_existence] * 4, *LOOKUPS, *[_choice] * 3)
 
 
 def dialogue(scene: Scene, rng: random.Random, turns: int) -> list[tuple[str, str]]:
