@@ -3,12 +3,10 @@
     python scripts/miniature/build_models.py clip scripts/miniature/models/clip
     python scripts/miniature/build_models.py llm  scripts/miniature/models/llm
 
-The CLIP (open_clip's own architecture) sees pictures with alt texts only, so it learns what things
-are and little of how they look. The Llama reads text only: descriptions of scenes, questions about
-them and answers. It is not fluent yet: it reads off a text how many things there are, and guesses
-whether a given one is among them. The weights are kept in the repository in half precision (the
-CLIP's copy for transformers, vision/, in single); rebuilding takes about half an hour of one core
-each.
+The CLIP (open_clip's own architecture) sees pictures with alt texts only: it learns what things are
+and little of how they look. The Llama reads text only; the one in the repository went through its
+course in several runs, while the chapters' lengths were being found. Weights are kept in half
+precision (the CLIP's vision/ in single); building takes about an hour of one core each.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import json
 import math
 import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +37,7 @@ from transformers import (
 
 from mllm.template import prepare_tokenizer
 from scripts.miniature.language import alt_text, edit_caption, long_caption
-from scripts.miniature.lessons import COURSE, Messages, conversation
+from scripts.miniature.lessons import COURSE, Chapter, Messages, conversation
 from scripts.miniature.render import PICTURE_SIZE, render
 from scripts.miniature.world import EDITS, random_edit, random_scene_of
 from vision_tower.towers import load_tower, save_tower
@@ -55,16 +52,22 @@ PREPROCESS = {
     "resize_mode": "shortest",
 }
 SCENES, SEED = 30_000, 0
+CLIP_ROUNDS, CLIP_BATCH, CLIP_RATE = (1600, 2000), 128, 1e-3  # rounds of steps, each with its decay
+LLM_RATE = 2e-3
 
 
 def optimise(
-    model: torch.nn.Module, loss_of_batch: Callable[[], torch.Tensor], steps: int, rate: float
+    model: torch.nn.Module,
+    loss_of_batch: Callable[[], torch.Tensor],
+    steps: int,
+    rate: float,
+    warmup_share: float = 0.05,
 ) -> None:
     """AdamW with warm-up and cosine decay; ``loss_of_batch`` draws a batch and takes its loss."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
-    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
+    schedule = get_cosine_schedule_with_warmup(optimizer, int(warmup_share * steps), steps)
     mean, bar = None, tqdm(range(steps), mininterval=5)
     for _ in bar:
         loss = loss_of_batch()
@@ -107,7 +110,7 @@ def clip_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
     )
 
 
-def build_clip(directory: Path, rounds: tuple[int, ...], batch_size: int, rate: float) -> None:
+def build_clip(directory: Path) -> None:
     rng, generator = random.Random(SEED), np.random.default_rng(SEED)
     tokenizer = clip_tokenizer(rng)
     tokenizer.save_pretrained(directory)
@@ -131,15 +134,15 @@ def build_clip(directory: Path, rounds: tuple[int, ...], batch_size: int, rate: 
     mean, std = (torch.tensor(PREPROCESS[key]).view(3, 1, 1) for key in ("mean", "std"))
 
     def loss_of_batch() -> torch.Tensor:
-        rows = [rng.randrange(SCENES) for _ in range(batch_size)]
+        rows = [rng.randrange(SCENES) for _ in range(CLIP_BATCH)]
         token_BL = tower.tokenizer([alt_text(scenes[row], rng) for row in rows])
         pixel_values_BCHW = (pictures[rows].float() / 255 - mean) / std
         image_BD = tower.encode_image(pixel_values_BCHW, normalize=True)
         text_BD = tower.encode_text(token_BL, normalize=True)
         return contrast(image_BD, text_BD, tower.scale())
 
-    for steps in rounds:
-        optimise(tower, loss_of_batch, steps, rate)
+    for steps in CLIP_ROUNDS:
+        optimise(tower, loss_of_batch, steps, CLIP_RATE)
     save_tower(tower, directory, {name: t.half() for name, t in tower.state_dict().items()})
 
 
@@ -185,7 +188,24 @@ def lesson_batch(
     }
 
 
-def build_llm(directory: Path, rate: float) -> None:
+def study(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    chapter: Chapter,
+    rng: random.Random,
+) -> None:
+    """One chapter of the course, warmed up slowly: too fast a start unlearns the chapter before."""
+    steps = iter(range(chapter.steps))
+
+    def loss_of_batch() -> torch.Tensor:
+        progress = next(steps) / chapter.steps
+        lessons = [chapter.lesson(rng, progress) for _ in range(chapter.documents)]
+        return model(**lesson_batch(tokenizer, lessons), use_cache=False).loss
+
+    optimise(model, loss_of_batch, chapter.steps, LLM_RATE, warmup_share=0.2)
+
+
+def build_llm(directory: Path) -> None:
     rng = random.Random(SEED)
     tokenizer = llm_tokenizer(directory, rng)
     torch.manual_seed(SEED)
@@ -210,14 +230,8 @@ def build_llm(directory: Path, rate: float) -> None:
     )
     chat = copy.deepcopy(tokenizer)
     prepare_tokenizer(chat, system="")
-    schedule = iter([(c, step / c.steps) for c in COURSE for step in range(c.steps)])
-
-    def loss_of_batch() -> torch.Tensor:
-        chapter, progress = next(schedule)
-        lessons = [chapter.lesson(rng, progress) for _ in range(chapter.documents)]
-        return model(**lesson_batch(chat, lessons), use_cache=False).loss
-
-    optimise(model, loss_of_batch, sum(chapter.steps for chapter in COURSE), rate)
+    for chapter in COURSE:
+        study(model, chat, chapter, rng)
     model.half().save_pretrained(directory)
 
 
@@ -229,14 +243,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    BUILDS[arguments.model](arguments.directory)
-
-
-# Rounds of steps, each warmed up and decayed. How long the Llama learns, its COURSE says.
-BUILDS = {
-    "clip": partial(build_clip, rounds=(1600, 2000), batch_size=128, rate=1e-3),
-    "llm": partial(build_llm, rate=3e-3),
-}
+    {"clip": build_clip, "llm": build_llm}[arguments.model](arguments.directory)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from scripts.miniature.language import (
     BRIEF_REQUESTS,
-    DETAIL_REQUEST,
     at,
     brief_caption,
     long_caption,
@@ -22,12 +21,12 @@ from scripts.miniature.language import (
 )
 from scripts.miniature.questions import (
     CHOICE_KINDS,
-    LOOKUPS,
     ask_choice,
     ask_existence,
+    choice_question,
     dialogue,
 )
-from scripts.miniature.world import SHAPES, Scene, random_scene_of
+from scripts.miniature.world import PLACES, SHAPES, Scene, random_scene_of
 
 Messages = list[dict[str, str]]
 REPEAT_REQUEST = "Repeat these notes."
@@ -51,8 +50,13 @@ def notes(scene: Scene, rng: random.Random) -> str:
 
 
 def first(values: tuple, progress: float) -> tuple:
-    """One value to begin with, then one more at a time; all of them from progress 0.75 on."""
-    return values[: 1 + int(progress / 0.75 * (len(values) - 1))]
+    """One value for a quarter of a chapter, all for its last quarter, one more at a time between.
+
+    The first must have been learned when the second comes: with less time it is not, and then
+    nothing is.
+    """
+    growth = min(max(2 * progress - 0.5, 0.0), 1.0)
+    return values[: 1 + int(growth * (len(values) - 1))]
 
 
 def _messages(words: str, turns: list[tuple[str, str]]) -> Messages:
@@ -75,20 +79,34 @@ def retelling(rng: random.Random, progress: float) -> Messages:
 
 
 def presence(rng: random.Random, progress: float) -> Messages:
-    """Is a thing among those named? One shape at first; one question in four asks for a detail."""
-    scene = random_scene_of(rng, held_out=False, most=FEW)
-    if rng.random() < 0.25:
-        return _messages(notes(scene, rng), [rng.choice(LOOKUPS)(scene, rng)])
+    """Is a thing among those named? One shape at first."""
     shape, wanted = rng.choice(first(SHAPES, progress)), rng.random() < 0.5
-    while any(thing.shape == shape for thing in scene.things) != wanted:
+    while True:
         scene = random_scene_of(rng, held_out=False, most=FEW)
-    return _messages(notes(scene, rng), [(ask_existence(shape), "Yes" if wanted else "No")])
+        if any(thing.shape == shape for thing in scene.things) == wanted:
+            answer = "Yes" if wanted else "No"
+            return _messages(notes(scene, rng), [(ask_existence(shape), answer)])
+
+
+def detail(rng: random.Random, progress: float) -> Messages:
+    """One detail of one thing: of one shape, or at one place, at first; presence goes on."""
+    if rng.random() < 0.2:
+        return presence(rng, progress=1.0)
+    kind = rng.choice(("size", "surface", "position", "colour", "shape"))
+    shapes, places = first(SHAPES, progress), first(tuple(range(len(PLACES))), progress)
+    while True:
+        scene = random_scene_of(rng, held_out=False, most=FEW)
+        # Colours and shapes are asked for by place, the other kinds by colour and shape.
+        by_place = kind in ("colour", "shape")
+        asked = [t for t in scene.things if (t.place in places if by_place else t.shape in shapes)]
+        if asked:
+            return _messages(notes(scene, rng), [choice_question(kind, scene, rng.choice(asked))])
 
 
 def options(rng: random.Random, progress: float) -> Messages:
     """Which of two options? About one property at first; the earlier questions go on beside it."""
-    if rng.random() < 0.5:
-        return presence(rng, progress=1.0)
+    if rng.random() < 0.4:
+        return detail(rng, progress=1.0)
     scene = random_scene_of(rng, held_out=False, most=FEW)
     kind, values = rng.choice(first(CHOICE_KINDS, progress))
     return _messages(notes(scene, rng), [ask_choice(kind, values, scene, rng)])
@@ -98,18 +116,17 @@ def conversation(rng: random.Random, progress: float) -> Messages:
     """A text of any kind, then all sorts of requests about it."""
     scene = random_scene_of(rng, held_out=False)
     words = rng.choice((long_caption, brief_caption, notes))(scene, rng)
-    turns = dialogue(scene, rng, rng.randint(3, 7))
-    if rng.random() < 0.2:
+    turns = dialogue(scene, rng, rng.randint(4, 8))
+    if rng.random() < 0.1:
         turns.append((rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng)))
-    if rng.random() < 0.05:
-        turns.append((DETAIL_REQUEST, long_caption(scene, rng)))
     rng.shuffle(turns)
     return _messages(words, turns)
 
 
 COURSE = (
     Chapter(steps=350, documents=32, lesson=retelling),
-    Chapter(steps=500, documents=64, lesson=presence),
-    Chapter(steps=800, documents=64, lesson=options),
+    Chapter(steps=900, documents=64, lesson=presence),
+    Chapter(steps=500, documents=64, lesson=detail),
+    Chapter(steps=1400, documents=64, lesson=options),
     Chapter(steps=900, documents=16, lesson=conversation),
 )
