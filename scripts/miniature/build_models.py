@@ -18,6 +18,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -29,6 +30,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 from transformers import (
     AutoTokenizer,
+    BatchEncoding,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -127,7 +129,7 @@ def build_clip(directory: Path) -> None:
         [pil_to_tensor(render(scene, generator)) for scene in tqdm(scenes, "pictures")]
     )
     torch.manual_seed(SEED)
-    untrained = open_clip.CustomTextCLIP(EMBEDDING_SIZE, VISION, config["text_cfg"])
+    untrained = open_clip.CustomTextCLIP(EMBEDDING_SIZE, cast("Any", VISION), config["text_cfg"])
     save_file(untrained.state_dict(), directory / "open_clip_model.safetensors")
     tower = load_tower(str(directory))
     contrast = open_clip.ClipLoss()
@@ -173,19 +175,16 @@ def lesson_batch(
 
     What a scene holds is chance, and guessing it teaches nothing.
     """
-    told = tokenizer.apply_chat_template(
+    encoded = tokenizer.apply_chat_template(
         lessons,
         return_dict=True,
         return_assistant_tokens_mask=True,
         return_tensors="pt",
         padding=True,
     )
-    labels_BL = told["input_ids"].masked_fill(told["assistant_masks"] == 0, -100)
-    return {
-        "input_ids": told["input_ids"],
-        "attention_mask": told["attention_mask"],
-        "labels": labels_BL,
-    }
+    told = dict(cast("BatchEncoding", encoded))
+    answers_BL = told.pop("assistant_masks")
+    return {**told, "labels": told["input_ids"].masked_fill(answers_BL == 0, -100)}
 
 
 def study(
@@ -223,9 +222,9 @@ def build_llm(directory: Path) -> None:
             initializer_range=0.08,
             # Llama 3's: most dimensions hardly turn over so few tokens, and match words by meaning.
             rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=cast("int", tokenizer.bos_token_id),
+            eos_token_id=cast("int", tokenizer.eos_token_id),
+            pad_token_id=cast("int", tokenizer.pad_token_id),
         )
     )
     chat = copy.deepcopy(tokenizer)
