@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole road on the miniature: four stages for two arms, benchmarks, and a report of the gain.
 #
-#   bash scripts/quickstart.sh             one seed: about 21 minutes on two cores
+#   bash scripts/quickstart.sh             one seed: about 23 minutes on two cores
 #   bash scripts/quickstart.sh --seeds 3   three seeds, for intervals over training runs too
 #
 # Interrupted, it goes on where it was: a finished step is recognised by its result.
@@ -24,10 +24,10 @@ say() { printf '\n\033[1m[%(%H:%M:%S)T] %s\033[0m\n' -1 "$*"; }
 
 # Both arms: the same language model, data, steps and seed; only the tower differs.
 multimodal() { # arm, tower, run directory, seed
-  say "$1 arm, stage 3 of 4: the projector learns to speak to the language model. About 1 minute."
+  say "$1 arm, stage 3 of 4: the projector learns to speak to the language model. About 2 minutes."
   python training/pretrain_projector.py $recipes/pretrain_projector.yaml --seed "$4" \
     --vision_tower "$2" --output_dir "$3/projector"
-  say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 4 minutes."
+  say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 5 minutes."
   python training/finetune.py $recipes/finetune.yaml --seed "$4" \
     --model "$3/projector" --output_dir "$3/mllm"
   say "$1 arm: benchmarks of the tower and of the multimodal model. About 1 minute."
