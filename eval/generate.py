@@ -50,7 +50,8 @@ def answered_ids(path: Path, made_by: dict[str, object]) -> set[str]:
     whole = raw[: raw.rfind(b"\n") + 1]
     if len(whole) < len(raw):
         path.write_bytes(whole)
-    return {json.loads(line)["question_id"] for line in whole.decode("utf-8").splitlines()}
+    # Not splitlines(): an answer may hold U+2028 and its kin, which json leaves as they are.
+    return {json.loads(line)["question_id"] for line in whole.decode("utf-8").split("\n")[:-1]}
 
 
 def length_buckets(questions: Sequence[Question], batch_size: int) -> list[list[Question]]:

@@ -33,6 +33,7 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
+from mllm.language_head import require_plain_head
 from mllm.template import IMAGE_TOKEN, VICUNA_SYSTEM, prepare_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -74,20 +75,21 @@ def assemble(
 
     Args:
         vision_tower: a tower directory (its `vision/` is used), or a CLIP or SigLIP model.
-        language_model: any causal language model with a fast tokenizer.
+        language_model: any causal language model with a fast tokenizer and a plain output layer.
         directory: where to write. It appears only when complete.
         system: the sentence that opens every conversation; "" for none.
         dtype: of the stored weights.
         seed: of the projector's random weights.
 
-    Raises ValueError if the tower is neither CLIP nor SigLIP or lacks weights, or the tokenizer
-    cannot serve; OSError if a part cannot be opened.
+    Raises ValueError if the tower is neither CLIP nor SigLIP or lacks weights, or the tokenizer or
+    the output layer cannot serve; OSError if a part cannot be opened.
     """
     selection, tower, image_processor = _load_tower(vision_tower, dtype)
     # Generation continues at the right end of a batch; given here, the side is saved as well.
     tokenizer = AutoTokenizer.from_pretrained(language_model, padding_side="left")
     prepare_tokenizer(tokenizer, system)
     text_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
+    require_plain_head(text_model, language_model)
     _grow_embeddings(text_model, len(tokenizer))
 
     model = _join(selection, tower, text_model, tokenizer, seed)

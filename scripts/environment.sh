@@ -2,6 +2,10 @@
 # FOVEA_PYTHON names another interpreter to make it with; an environment already entered is used.
 if [[ -z "${VIRTUAL_ENV:-}" ]]; then
   if [[ ! -f .venv/complete ]]; then
+    "${FOVEA_PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+      echo "Fovea needs Python 3.11 or newer: name one, FOVEA_PYTHON=python3.11 bash ..." >&2
+      exit 1
+    }
     echo "Making the environment in .venv: about 2.5 GB, two to ten minutes, once."
     "${FOVEA_PYTHON:-python3}" -m venv .venv
     # The pair first: only then is nothing else free to ask for another torch.

@@ -49,12 +49,15 @@ if [[ -n ${CONVERSATIONS:-} ]]; then
   FLAGS+=(--conversations "${FILES[@]}")
 fi
 
+# Told a number, deepspeed takes the first devices, whatever CUDA_VISIBLE_DEVICES says.
+LAUNCHER=(deepspeed)
+if [[ -n ${DEVICES:-} ]]; then LAUNCHER+=(--num_gpus "$DEVICES"); fi
 DEVICES=${DEVICES:-$(python -c 'import torch; print(torch.accelerator.device_count())')}
 if [[ $DEVICES -gt 1 ]]; then
   if ! grep -q '^deepspeed:' "$RECIPE"; then DEEPSPEED=${DEEPSPEED:-training/deepspeed/zero2.json}; fi
   setting deepspeed "${DEEPSPEED:-}"
   echo "Fine-tuning by $RECIPE on $DEVICES devices."
-  exec deepspeed --num_gpus "$DEVICES" training/finetune.py "$RECIPE" "${FLAGS[@]}" "$@"
+  exec "${LAUNCHER[@]}" training/finetune.py "$RECIPE" "${FLAGS[@]}" "$@"
 fi
 setting deepspeed "${DEEPSPEED:-}"
 echo "Fine-tuning by $RECIPE on one device."

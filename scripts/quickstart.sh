@@ -2,7 +2,7 @@
 # The whole road on the miniature: four stages for two arms, benchmarks, and a report of the gain.
 #
 #   bash scripts/quickstart.sh             one seed: about 23 minutes on two cores
-#   bash scripts/quickstart.sh --seeds 3   three seeds, for intervals over training runs too
+#   bash scripts/quickstart.sh --seeds 3   three seeds, pooled; the report shows each one's difference
 #
 # Interrupted, it goes on where it was: a finished step is recognised by its result.
 set -euo pipefail

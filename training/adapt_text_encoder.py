@@ -1,6 +1,7 @@
 """Stage 1: give a CLIP's text encoder rotary positions, distilled from the original.
 
-python training/adapt_text_encoder.py training/recipes/adapt_text_encoder.yaml --output_dir <dir>
+torchrun --nproc_per_node 8 training/adapt_text_encoder.py training/recipes/adapt_text_encoder.yaml
+python training/adapt_text_encoder.py training/recipes/miniature/adapt_text_encoder.yaml
 """
 
 import logging

@@ -171,13 +171,7 @@ def llava_trainer(
 
     Raises:
         ConversationError: a row that cannot be trained on.
-        ValueError: one process sees several GPUs.
     """
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"one process sees {args.n_gpu} GPUs: start with `deepspeed` or `torchrun`, or show it "
-            "one with CUDA_VISIBLE_DEVICES"
-        )
     rows = Conversations(args.conversations, args.image_root)
     collator = Collator(processor, image_token_count(model.config), args.max_length)
     collator.check_lengths(rows.rows)

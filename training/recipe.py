@@ -40,6 +40,9 @@ def read_recipe(stage: type[Stage], argv: Sequence[str] | None = None) -> Stage:
     parser.add_argument("recipe", nargs="?", default=None, help="YAML file of defaults")
     namespace, _ = parser.parse_known_args(argv)
     flags = [] if namespace.recipe is None else _recipe_flags(parser, Path(namespace.recipe))
+    if namespace.recipe is not None:  # first of all: after a list it would be taken into the list
+        argv.remove(namespace.recipe)
+        flags = [namespace.recipe, *flags]
     _, unknown = parser.parse_known_args([*flags, *argv])
     if unknown:
         where = "it stands after a value list" if not unknown[0].startswith("-") else "no such flag"

@@ -27,6 +27,7 @@ from training.provenance import RECORD, differences, provenance, resolved_recipe
 
 logger = logging.getLogger(__name__)
 
+STARTED = "started.json"  # the recipe of the checkpoints beside it, until recipe.json is written
 Save = Callable[[dict[str, Tensor], Path], None]
 
 
@@ -48,6 +49,11 @@ class StageTrainer(Trainer):
 
     def __init__(self, *args, train_sampler: Sampler | None = None, **kwargs) -> None:  # noqa: ANN002, ANN003
         super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:  # DataParallel would split the rows that a loss sees together
+            raise ValueError(
+                f"one process sees {self.args.n_gpu} GPUs: start with `deepspeed` or `torchrun`, "
+                "or show it one with CUDA_VISIBLE_DEVICES."
+            )
         self._train_sampler = train_sampler
         self._named_losses: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -92,24 +98,29 @@ class StageTrainer(Trainer):
 def is_finished(args: StageArguments) -> bool:
     """Whether `args.output_dir` already holds this recipe's result; logs it if so.
 
-    Raises ValueError if it holds the result of another recipe.
+    Raises ValueError if it holds the result, or checkpoints, of another recipe.
     """
-    record = Path(args.output_dir) / RECORD
-    if not record.is_file():
-        return False
-    made_by, wanted = (
-        json.loads(record.read_text(encoding="utf-8"))["recipe"],
-        resolved_recipe(args),
-    )
+    output_dir = Path(args.output_dir)
+    record = output_dir / RECORD
+    if record.is_file():
+        _require_same_recipe(args, record, "a finished stage")
+        logger.info("%s is finished (see %s): nothing to do.", args.output_dir, record)
+        return True
+    if (output_dir / STARTED).is_file() and last_checkpoint(output_dir) is not None:
+        _require_same_recipe(args, output_dir / STARTED, "checkpoints of a stage")
+    return False
+
+
+def _require_same_recipe(args: StageArguments, record: Path, what: str) -> None:
+    made_by = json.loads(record.read_text(encoding="utf-8"))["recipe"]
+    wanted = resolved_recipe(args)
     changed = differences(made_by, wanted)
     if changed:
         told = ", ".join(f"{n}: {made_by.get(n)!r} then, {wanted[n]!r} now" for n in changed[:5])
         raise ValueError(
-            f"{args.output_dir} holds a finished stage made by another recipe ({told}). "
+            f"{args.output_dir} holds {what} made by another recipe ({told}). "
             "Choose another --output_dir, or delete this one to train again."
         )
-    logger.info("%s is finished (see %s): nothing to do.", args.output_dir, record)
-    return True
 
 
 def run_stage(trainer: StageTrainer, save: Save) -> None:
@@ -120,10 +131,14 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
     `state`, never `model.state_dict()`). Files are written aside and renamed; recipe.json is last.
     """
     output_dir = Path(str(trainer.args.output_dir))
+    recipe = {"recipe": resolved_recipe(trainer.args)}
     logger.info("Parameters:\n%s", parameter_table(cast("nn.Module", trainer.model)))
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("Going on from %s.", checkpoint)
+    if trainer.args.process_index == 0:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / STARTED).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     logger.info("Saving the result to %s.", output_dir)
     state = cast("dict[str, Tensor]", trainer.accelerator.get_state_dict(trainer.model_wrapped))
@@ -134,12 +149,13 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         save({name: tensor.cpu() for name, tensor in state.items()}, aside)
         made = {
             "stage": type(trainer.args).__name__,
-            "recipe": resolved_recipe(trainer.args),
+            **recipe,
             "processes": trainer.args.world_size,
         }
         record = json.dumps({**made, **provenance()}, indent=2)
         (aside / RECORD).write_text(record + "\n", encoding="utf-8")
         _move_into(aside, output_dir)
+        (output_dir / STARTED).unlink()
     trainer.accelerator.wait_for_everyone()
 
 

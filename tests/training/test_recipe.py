@@ -60,6 +60,12 @@ def test_without_a_recipe(tmp_path):
     assert args.tower == "a"
 
 
+def test_a_recipe_that_ends_in_a_list_does_not_take_its_own_path_into_it(tmp_path):
+    (tmp_path / "r.yaml").write_text("tower: a\ncaptions: [b, c]\n")
+    args = read_recipe(Example, [str(tmp_path / "r.yaml"), "--output_dir", str(tmp_path)])
+    assert args.captions == ["b", "c"]
+
+
 @pytest.mark.parametrize("rank", [["--local_rank=0"], ["--local_rank", "0"]])
 def test_the_deepspeed_launcher_puts_the_rank_first(tmp_path, rank):
     (tmp_path / "r.yaml").write_text("tower: a\n")

@@ -81,6 +81,7 @@ def test_a_finished_stage_says_so(trainer_in, tmp_path, caplog):
     assert not is_finished(trainer.args)
     run_stage(trainer, save)
     assert not (tmp_path / "out" / ".unfinished").exists()
+    assert not (tmp_path / "out" / "started.json").exists()
     state = load_file(tmp_path / "out" / "weights.safetensors")
     assert torch.equal(state["layer.weight"], trainer.model.layer.weight)
     record = json.loads((tmp_path / "out" / "recipe.json").read_text())
@@ -120,6 +121,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(trainer_in, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_stage(killed, save)
     assert not is_finished(killed.args)
+    with pytest.raises(ValueError, match=r"checkpoints of a stage.*max_steps: 6 then, 8 now"):
+        is_finished(trainer_in(steps=8).args)
     # As if killed while the next checkpoint was being written.
     (tmp_path / "out" / "checkpoint-4").mkdir()
     assert last_checkpoint(tmp_path / "out").name == "checkpoint-3"
