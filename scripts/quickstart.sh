@@ -27,7 +27,7 @@ multimodal() { # arm, tower, run directory, seed
   say "$1 arm, stage 3 of 4: the projector learns to speak to the language model. About 2 minutes."
   python training/pretrain_projector.py $recipes/pretrain_projector.yaml --seed "$4" \
     --vision_tower "$2" --output_dir "$3/projector"
-  say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 5 minutes."
+  say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 4 minutes."
   python training/finetune.py $recipes/finetune.yaml --seed "$4" \
     --model "$3/projector" --output_dir "$3/mllm"
   say "$1 arm: benchmarks of the tower and of the multimodal model. About 1 minute."
