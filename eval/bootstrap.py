@@ -42,19 +42,30 @@ def cluster_sums(counts_UC: np.ndarray, clusters: list[str]) -> np.ndarray:
     return sums_KC
 
 
-def resampled_sums(counts_KC: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Sums over `resamples` draws of K rows with replacement: [K, C] -> [R, C]."""
-    rows = len(counts_KC)
-    generator = np.random.default_rng(seed)
+def _times_drawn(generator: np.random.Generator, draws: int, rows: int) -> np.ndarray:
+    """How often each of `rows` comes in each of `draws` samples with replacement: [draws, rows]."""
+    picks = generator.integers(0, rows, size=(draws, rows))
+    picks += rows * np.arange(draws)[:, None]
+    return np.bincount(picks.ravel(), minlength=draws * rows).reshape(draws, rows).astype(float)
+
+
+def resampled_sums(counts_SKC: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Sums over draws with replacement of S training seeds and of K clusters: -> [R, C].
+
+    Every draw takes the same clusters of each seed, for all seeds answered the same questions
+    (crossed random effects; Owen 2007, "The pigeonhole bootstrap").
+    """
+    seeds, rows, columns = counts_SKC.shape
+    of_clusters, of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     chunk = max(1, _CELLS_PER_CHUNK // rows)
-    sums: list[np.ndarray] = []
+    sums_RC = np.zeros((resamples, columns))
     for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        draws = generator.integers(0, rows, size=(size, rows))
-        draws += rows * np.arange(size)[:, None]
-        times_RK = np.bincount(draws.ravel(), minlength=size * rows).reshape(size, rows)
-        sums.append(times_RK.astype(float) @ counts_KC)
-    return np.concatenate(sums)
+        some = slice(start, min(start + chunk, resamples))
+        times_RK = _times_drawn(of_clusters, some.stop - start, rows)
+        times_RS = _times_drawn(of_seeds, some.stop - start, seeds)
+        for times_R, counts_KC in zip(times_RS.T, counts_SKC, strict=True):
+            sums_RC[some] += times_R[:, None] * (times_RK @ counts_KC)
+    return sums_RC
 
 
 def metrics_of(benchmark: Metrics, names: list[str], sums_RC: np.ndarray) -> dict[str, np.ndarray]:
@@ -65,17 +76,18 @@ def metrics_of(benchmark: Metrics, names: list[str], sums_RC: np.ndarray) -> dic
 def paired_intervals(
     benchmark: Metrics,
     names: list[str],
-    baseline_KC: np.ndarray,
-    candidate_KC: np.ndarray,
+    baseline_SKC: np.ndarray,
+    candidate_SKC: np.ndarray,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, Interval]:
     """Interval of candidate minus baseline for every metric.
 
-    Both arms are drawn with the same rows, so what a question contributes to both cancels.
+    Both arms are drawn with the same seeds and clusters, so what a question contributes to both
+    cancels.
     """
     columns = len(names)
-    both_RC = resampled_sums(np.hstack([baseline_KC, candidate_KC]), resamples, seed)
+    both_RC = resampled_sums(np.dstack([baseline_SKC, candidate_SKC]), resamples, seed)
     before = metrics_of(benchmark, names, both_RC[:, :columns])
     after = metrics_of(benchmark, names, both_RC[:, columns:])
     return {name: _percentiles(after[name] - before[name]) for name in before}

@@ -112,10 +112,12 @@ def _differences(
     after_SUC: np.ndarray,
     clusters: list[str],
 ) -> tuple[Difference, ...]:
-    """Seeds are pooled by adding counts up; a question's answers of all seeds are one cluster."""
-    before_KC = cluster_sums(before_SUC.sum(axis=0), clusters)
-    after_KC = cluster_sums(after_SUC.sum(axis=0), clusters)
-    intervals = paired_intervals(benchmark, names, before_KC, after_KC)
+    """Seeds are pooled by adding counts up; intervals are over seeds and clusters alike."""
+    before_SKC, after_SKC = (
+        np.stack([cluster_sums(counts_UC, clusters) for counts_UC in counts_SUC])
+        for counts_SUC in (before_SUC, after_SUC)
+    )
+    intervals = paired_intervals(benchmark, names, before_SKC, after_SKC)
     # Row 0 is the pool, the rows below are the seeds.
     pooled_before = metrics_of(benchmark, names, _with_total(before_SUC.sum(axis=1)))
     pooled_after = metrics_of(benchmark, names, _with_total(after_SUC.sum(axis=1)))

@@ -91,7 +91,6 @@ def assemble(
     text_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
     require_plain_head(text_model, language_model)
     _grow_embeddings(text_model, len(tokenizer))
-
     model = _join(selection, tower, text_model, tokenizer, seed)
     processor = LlavaProcessor(
         image_processor=image_processor,

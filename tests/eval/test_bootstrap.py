@@ -23,7 +23,7 @@ def test_cluster_sums_by_hand() -> None:
 @pytest.mark.parametrize("rows", [1, 7, 3000])
 def test_every_resample_has_as_many_rows(rows: int) -> None:
     counts = np.hstack([np.ones((rows, 1)), np.arange(rows)[:, None]])
-    sums = resampled_sums(counts, 2500, seed=3)
+    sums = resampled_sums(counts[None], 2500, seed=3)
     assert sums.shape == (2500, 2)
     assert (sums[:, 0] == rows).all()
     # The mean of a resample is the sample's, give or take its standard error.
@@ -33,8 +33,8 @@ def test_every_resample_has_as_many_rows(rows: int) -> None:
 
 def test_same_seed_same_resamples() -> None:
     counts = np.random.default_rng(0).random((50, 3))
-    assert (resampled_sums(counts, 100, 1) == resampled_sums(counts, 100, 1)).all()
-    assert (resampled_sums(counts, 100, 1) != resampled_sums(counts, 100, 2)).any()
+    assert (resampled_sums(counts[None], 100, 1) == resampled_sums(counts[None], 100, 1)).all()
+    assert (resampled_sums(counts[None], 100, 1) != resampled_sums(counts[None], 100, 2)).any()
 
 
 NAMES = ["pairs", "all_four", "image_to_text", "text_to_image"]
@@ -49,7 +49,9 @@ def test_interval_of_a_share_agrees_with_scipy() -> None:
     generator = np.random.default_rng(5)
     before = (generator.random(400) < 0.4).astype(float)
     after = np.where(generator.random(400) < 0.8, before, 1 - before)
-    found = paired_intervals(Edits(), NAMES, edit_counts(before), edit_counts(after))["all_four"]
+    found = paired_intervals(Edits(), NAMES, edit_counts(before)[None], edit_counts(after)[None])[
+        "all_four"
+    ]
     expected = bootstrap(
         (after - before,), np.mean, method="percentile", n_resamples=10_000, rng=9
     ).confidence_interval
@@ -73,16 +75,47 @@ def test_interval_of_f1_agrees_with_a_loop() -> None:
         return 2 * precision * recall / (precision + recall)
 
     before, after = arm(0.6), arm(0.75)
-    found = paired_intervals(Pope(), names, before, after)["random/f1"]
+    found = paired_intervals(Pope(), names, before[None], after[None])["random/f1"]
     draws = [generator.integers(0, 200, 200) for _ in range(4000)]
     low, high = np.percentile([f1(after[d]) - f1(before[d]) for d in draws], [2.5, 97.5])
     assert found.low == pytest.approx(low, abs=0.01)
     assert found.high == pytest.approx(high, abs=0.01)
 
 
+def test_equal_seeds_are_one_seed() -> None:
+    """Drawing seeds adds nothing where all say the same."""
+    generator = np.random.default_rng(4)
+    before, after = (edit_counts(generator.random(100) < share) for share in (0.4, 0.6))
+    one = paired_intervals(Edits(), NAMES, before[None], after[None], resamples=500)
+    three = paired_intervals(
+        Edits(), NAMES, np.stack([before] * 3), np.stack([after] * 3), resamples=500
+    )
+    assert one == three
+
+
+def test_interval_over_seeds_agrees_with_a_loop() -> None:
+    generator = np.random.default_rng(7)
+    shares = (0.35, 0.6, 0.75)  # training seeds that differ by far more than questions do
+    before = np.stack([edit_counts(generator.random(300) < 0.5) for _ in shares])
+    after = np.stack([edit_counts(generator.random(300) < share) for share in shares])
+    found = paired_intervals(Edits(), NAMES, before, after)["all_four"]
+    draws = []
+    for _ in range(4000):
+        questions = generator.integers(0, 300, 300)
+        seeds = generator.integers(0, 3, 3)
+        change_SK = after[:, :, 1] - before[:, :, 1]
+        draws.append(np.mean([change_SK[s][questions].mean() for s in seeds]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=0.02)
+    assert found.high == pytest.approx(high, abs=0.02)
+    assert found.low < -0.05 < 0.15 < found.high
+
+
 def test_equal_arms_have_an_interval_of_zero_width() -> None:
     counts = edit_counts(np.random.default_rng(0).random(100) < 0.5)
-    interval = paired_intervals(Edits(), NAMES, counts, counts, resamples=200)["all_four"]
+    interval = paired_intervals(Edits(), NAMES, counts[None], counts[None], resamples=200)[
+        "all_four"
+    ]
     assert (interval.low, interval.high) == (0, 0)
 
 
@@ -94,7 +127,12 @@ def test_intervals_cover_the_truth() -> None:
         before = (generator.random(150) < 0.5).astype(float)
         after = (generator.random(150) < 0.6).astype(float)
         interval = paired_intervals(
-            Edits(), NAMES, edit_counts(before), edit_counts(after), resamples=400, seed=seed
+            Edits(),
+            NAMES,
+            edit_counts(before)[None],
+            edit_counts(after)[None],
+            resamples=400,
+            seed=seed,
         )["all_four"]
         covered += interval.low <= 0.1 <= interval.high
     assert 178 <= covered <= 199
@@ -103,7 +141,9 @@ def test_intervals_cover_the_truth() -> None:
 def test_undefined_metric_has_no_interval() -> None:
     names = ["random/n", "random/TN", "random/label_yes"]  # no yes anywhere: no precision
     counts = np.ones((10, 3)) * [1, 1, 0]
-    interval = paired_intervals(Pope(), names, counts, counts, resamples=50)["random/precision"]
+    interval = paired_intervals(Pope(), names, counts[None], counts[None], resamples=50)[
+        "random/precision"
+    ]
     assert math.isnan(interval.low)
     assert math.isnan(interval.high)
 
