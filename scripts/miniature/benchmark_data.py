@@ -108,9 +108,10 @@ def _mmvp_rows(edit: Edit, rng: random.Random) -> tuple[list[Scene], list[list[s
     scenes = [edit.source, edit.target]
     rng.shuffle(scenes)
     kind = _ASKED.get(edit.kind, edit.kind)
-    truths = [questions.choice_question(kind, scene, _first_thing(edit, scene)) for scene in scenes]
-    question = truths[0][0]
-    options = questions.options_text((truths[0][1], truths[1][1]))
+    things = [_first_thing(edit, scene) for scene in scenes]
+    question = questions.question_about(kind, things[0], *scenes)
+    one, other = map(questions.answer_to, (kind, kind), things, scenes)
+    options = questions.options_text((one, other))
     return scenes, [[question, options, letter] for letter in ("(a)", "(b)")]
 
 

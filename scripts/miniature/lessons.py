@@ -1,9 +1,9 @@
 """What the miniature's language model reads: scenes in words, with requests and answers.
 
 The course goes from easy to hard, because some of it is never learned otherwise in so few steps.
-Whether a thing is among those named, and which of two options is right, depend on the question and
-the text together and on neither alone: asked about all shapes from the start, the model stays at
-chance; asked about one shape first and then about one more at a time, it learns them all.
+Many answers a lesson, of one sort, are the whole secret: whether a thing is there depends on the
+question and the text together and on neither alone, and one such answer among the words of captions
+stays at chance for thousands of steps.
 """
 
 from __future__ import annotations
@@ -12,34 +12,75 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mllm.template import IMAGE_TOKEN
 from scripts.miniature.language import (
     BRIEF_REQUESTS,
     at,
     brief_caption,
     long_caption,
     look,
+    thing_at,
 )
 from scripts.miniature.questions import (
-    CHOICE_KINDS,
-    ask_choice,
-    ask_existence,
-    choice_question,
+    CHOICES,
+    choice,
+    details,
     dialogue,
+    existences,
+    reference,
 )
 from scripts.miniature.world import PLACES, SHAPES, Scene, random_scene_of
 
 Messages = list[dict[str, str]]
-REPEAT_REQUEST = "Repeat these notes."
-FEW = 4  # things in the scenes of the easy chapters
+CHOICES_A_LESSON = 6
+GRID = 6  # gist tokens a side, as many as a small tower's patches
+CHECK_REQUEST, LIST_REQUEST = "Which shapes are there?", "What are the objects like?"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A conversation; each image token in it stands for one text of ``gist``, or there is none."""
+
+    messages: Messages
+    gist: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """`lesson(rng, progress)` makes one document; progress runs from 0 to 1 over the chapter."""
+    """``lesson(rng, progress)`` makes one document, progress from 0 to 1 over the chapter.
+
+    ``blur`` tells how unclear its gists are, at its start and at its end.
+    """
 
     steps: int
     documents: int  # a step
-    lesson: Callable[[random.Random, float], Messages]
+    lesson: Callable[[random.Random, float], Lesson]
+    blur: tuple[float, float]
+
+
+def first(values: tuple, progress: float) -> tuple:
+    """One value for the first sixth of a chapter, all for its last third, more and more between.
+
+    The first must have been learned when the second comes, or nothing is.
+    """
+    growth = min(max(2 * progress - 1 / 3, 0.0), 1.0)
+    return values[: 1 + int(growth * (len(values) - 1))]
+
+
+def gist(scene: Scene, rng: random.Random) -> tuple[str, ...]:
+    """The words that fit each field of a grid, in reading order; read as one token a field.
+
+    The model has never seen a picture; that one token may mean several words it learns from this.
+    A thing covers most of the fields of its place.
+    """
+    fields = []
+    for row in range(GRID):
+        for column in range(GRID):
+            place = 3 * (3 * row // GRID) + 3 * column // GRID
+            thing = thing_at(scene, place)
+            seen = f"{look(thing)} " if thing and rng.random() < 0.95 else ""
+            fields.append(f"{seen}{PLACES[place]} {scene.background}")
+    return tuple(fields)
 
 
 def notes(scene: Scene, rng: random.Random) -> str:
@@ -49,17 +90,7 @@ def notes(scene: Scene, rng: random.Random) -> str:
     return ", ".join(rng.sample(told, len(told)))
 
 
-def first(values: tuple, progress: float) -> tuple:
-    """One value for a quarter of a chapter, all for its last quarter, one more at a time between.
-
-    The first must have been learned when the second comes: with less time it is not, and then
-    nothing is.
-    """
-    growth = min(max(2 * progress - 0.5, 0.0), 1.0)
-    return values[: 1 + int(growth * (len(values) - 1))]
-
-
-def _messages(words: str, turns: list[tuple[str, str]]) -> Messages:
+def messages_about(words: str, turns: list[tuple[str, str]]) -> Messages:
     """A conversation of requests and answers whose first request stands under the text."""
     (request, answer), *rest = turns
     roles = ("user", "assistant")
@@ -70,63 +101,73 @@ def _messages(words: str, turns: list[tuple[str, str]]) -> Messages:
     ]
 
 
-def retelling(rng: random.Random, progress: float) -> Messages:
-    """Notes said again, as they are or in order: teaches to look things up in what was read."""
-    scene = random_scene_of(rng, held_out=False, most=FEW)
-    words = notes(scene, rng)
-    ordered = (rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng))
-    return _messages(words, [rng.choice(((REPEAT_REQUEST, words), ordered))])
+def _seen(scene: Scene, rng: random.Random, turns: list[tuple[str, str]]) -> Lesson:
+    return Lesson(messages_about(IMAGE_TOKEN * GRID**2, turns), gist(scene, rng))
 
 
-def presence(rng: random.Random, progress: float) -> Messages:
-    """Is a thing among those named? One shape at first."""
-    shape, wanted = rng.choice(first(SHAPES, progress)), rng.random() < 0.5
-    while True:
-        scene = random_scene_of(rng, held_out=False, most=FEW)
-        if any(thing.shape == shape for thing in scene.things) == wanted:
-            answer = "Yes" if wanted else "No"
-            return _messages(notes(scene, rng), [(ask_existence(shape), answer)])
+def checklist(scene: Scene, rng: random.Random) -> str:
+    """Every shape, and whether it is there."""
+    present = {thing.shape for thing in scene.things}
+    shapes = rng.sample(SHAPES, len(SHAPES))
+    return ", ".join(f"{shape} {'yes' if shape in present else 'no'}" for shape in shapes)
 
 
-def detail(rng: random.Random, progress: float) -> Messages:
-    """One detail of one thing: of one shape, or at one place, at first; presence goes on."""
-    if rng.random() < 0.2:
-        return presence(rng, progress=1.0)
-    kind = rng.choice(("size", "surface", "position", "colour", "shape"))
-    shapes, places = first(SHAPES, progress), first(tuple(range(len(PLACES))), progress)
-    while True:
-        scene = random_scene_of(rng, held_out=False, most=FEW)
-        # Colours and shapes are asked for by place, the other kinds by colour and shape.
-        by_place = kind in ("colour", "shape")
-        asked = [t for t in scene.things if (t.place in places if by_place else t.shape in shapes)]
-        if asked:
-            return _messages(notes(scene, rng), [choice_question(kind, scene, rng.choice(asked))])
+def catalogue(scene: Scene, rng: random.Random) -> str:
+    """Every thing, named by its shape, its colour or its place; then all about it."""
+    things = rng.sample(scene.things, len(scene.things))
+    names = [reference(rng.choice(("shape", "colour")), thing, [scene]) for thing in things]
+    told = [f"{name}: {look(t)} {at(t.place)}" for name, t in zip(names, things, strict=True)]
+    return "; ".join(told)
 
 
-def options(rng: random.Random, progress: float) -> Messages:
-    """Which of two options? About one property at first; the earlier questions go on beside it."""
+def listing(rng: random.Random, progress: float) -> Lesson:
+    """Lists, in which nearly every word must be looked up."""
+    scene = random_scene_of(rng, held_out=False)
+    lists = ((CHECK_REQUEST, checklist), (LIST_REQUEST, catalogue))
+    request, write = rng.choice(lists)
+    return _seen(scene, rng, [(request, write(scene, rng))])
+
+
+def questioning(rng: random.Random, progress: float) -> Lesson:
+    """Existences or details."""
+    scene = random_scene_of(rng, held_out=False)
+    return _seen(scene, rng, rng.choice((existences, details))(scene, rng))
+
+
+def choosing(rng: random.Random, progress: float) -> Lesson:
+    """Options, for one property at first and then for one more at a time; questions go on."""
     if rng.random() < 0.4:
-        return detail(rng, progress=1.0)
-    scene = random_scene_of(rng, held_out=False, most=FEW)
-    kind, values = rng.choice(first(CHOICE_KINDS, progress))
-    return _messages(notes(scene, rng), [ask_choice(kind, values, scene, rng)])
+        return questioning(rng, progress)
+    scene = random_scene_of(rng, held_out=False)
+    kind = rng.choice(first(tuple(CHOICES), progress))
+    turns = dict(choice(kind, scene, rng) for _ in range(CHOICES_A_LESSON))
+    return _seen(scene, rng, list(turns.items()))
 
 
-def conversation(rng: random.Random, progress: float) -> Messages:
-    """A text of any kind, then all sorts of requests about it."""
+def _turns(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    if rng.random() < 0.25:
+        return [(rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng))]
+    return dialogue(scene, rng)
+
+
+def told_in_words(rng: random.Random) -> Lesson:
+    """A scene in words of any kind, then questions about it or its description."""
     scene = random_scene_of(rng, held_out=False)
     words = rng.choice((long_caption, brief_caption, notes))(scene, rng)
-    turns = dialogue(scene, rng, rng.randint(4, 8))
-    if rng.random() < 0.1:
-        turns.append((rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng)))
-    rng.shuffle(turns)
-    return _messages(words, turns)
+    return Lesson(messages_about(words, _turns(scene, rng)))
+
+
+def conversation(rng: random.Random, progress: float) -> Lesson:
+    """A scene as a gist or in words, then questions about it or its description."""
+    if rng.random() < 0.4:
+        return told_in_words(rng)
+    scene = random_scene_of(rng, held_out=False)
+    return _seen(scene, rng, _turns(scene, rng))
 
 
 COURSE = (
-    Chapter(steps=350, documents=32, lesson=retelling),
-    Chapter(steps=900, documents=64, lesson=presence),
-    Chapter(steps=500, documents=64, lesson=detail),
-    Chapter(steps=1400, documents=64, lesson=options),
-    Chapter(steps=900, documents=16, lesson=conversation),
+    Chapter(steps=500, documents=48, lesson=listing, blur=(0.0, 1.0)),
+    Chapter(steps=600, documents=16, lesson=questioning, blur=(0.5, 0.5)),
+    Chapter(steps=600, documents=16, lesson=choosing, blur=(0.5, 1.0)),
+    Chapter(steps=600, documents=16, lesson=conversation, blur=(1.0, 1.0)),
 )

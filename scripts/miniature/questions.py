@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from scripts.miniature.language import NUMBERS, at, identity, look, thing_at
 from scripts.miniature.world import (
@@ -20,53 +20,63 @@ from scripts.miniature.world import (
 
 YES_NO_SUFFIX = "\nAnswer the question using a single word or phrase."
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+# What may be asked for, and what two options may be offered: the easiest to choose from first.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "background": BACKGROUNDS,
+    "shape": SHAPES,
+    "count": NUMBERS[1:],
+    "colour": COLOURS,
+    "size": SIZES,
+    "surface": SURFACES,
+    "position": PLACES,
+    "presence": ("yes", "no"),
+}
+_OF_THINGS = ("colour", "shape", "size", "surface", "position")
+MOST_TURNS = 8
 
 
-def _article(word: str) -> str:
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+def ask_existence(name: str) -> str:
+    return f"Is there {'an' if name[0] in 'aeiou' else 'a'} {name} in the image?"
 
 
-def ask_existence(shape: str) -> str:
-    return f"Is there {_article(shape)} in the image?"
+def _alone(kind: str, thing: Thing, scenes: Sequence[Scene]) -> bool:
+    """Whether nothing else in any of the scenes is like the thing in this property."""
+    value = getattr(thing, kind)
+    return all(sum(getattr(t, kind) == value for t in s.things) <= 1 for s in scenes)
 
 
-def _existence(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    present = sorted({thing.shape for thing in scene.things})
-    absent = [shape for shape in SHAPES if shape not in present]
-    if rng.random() < 0.5:
-        return ask_existence(rng.choice(present)) + YES_NO_SUFFIX, "Yes"
-    return ask_existence(rng.choice(absent)) + YES_NO_SUFFIX, "No"
+def reference(kind: str, thing: Thing, scenes: Sequence[Scene]) -> str:
+    """The shortest description that fits one thing only and does not give the answer away."""
+    if kind != "shape" and _alone("shape", thing, scenes):
+        return f"the {thing.shape}"
+    if kind == "shape" and _alone("colour", thing, scenes):
+        return f"the {thing.colour} object"
+    if kind in ("shape", "colour"):
+        return f"the object {at(thing.place)}"
+    return f"the {identity(thing)}"
 
 
-def _property(kind: str) -> Callable[[Scene, random.Random], tuple[str, str]]:
-    def ask(scene: Scene, rng: random.Random) -> tuple[str, str]:
-        thing = rng.choice(scene.things)
-        name = thing.shape if kind == "colour" else identity(thing)
-        if kind == "colour" and sum(t.shape == thing.shape for t in scene.things) > 1:
-            return _place(scene, rng)
-        return f"What is the {kind} of the {name}?{YES_NO_SUFFIX}", getattr(thing, kind)
-
-    return ask
-
-
-def _place(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    thing = rng.choice(scene.things)
-    return f"Where is the {identity(thing)}?{YES_NO_SUFFIX}", PLACES[thing.place]
+def question_about(kind: str, thing: Thing, *scenes: Scene) -> str:
+    """Asks for one property of a thing, or of the scene; it means the same in all the scenes."""
+    if kind == "presence":
+        return ask_existence(thing.shape if _alone("shape", thing, scenes) else identity(thing))
+    if kind == "count":
+        return "How many objects are there?"
+    if kind == "background":
+        return "What is the background?"
+    name = reference(kind, thing, scenes)
+    return f"Where is {name}?" if kind == "position" else f"What is the {kind} of {name}?"
 
 
-def _what_is_at(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    place = rng.randrange(len(PLACES)) if rng.random() < 0.25 else rng.choice(scene.things).place
-    thing = thing_at(scene, place)
-    answer = look(thing) if thing else "nothing"
-    return f"What is {at(place)}?{YES_NO_SUFFIX}", answer
-
-
-def _count(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    return f"How many objects are there?{YES_NO_SUFFIX}", NUMBERS[len(scene.things)]
-
-
-def _ground(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    return f"What is the background?{YES_NO_SUFFIX}", scene.background
+def answer_to(kind: str, thing: Thing, scene: Scene) -> str:
+    """The true answer to ``question_about`` in one scene."""
+    if kind == "presence":
+        return "yes" if any(identity(t) == identity(thing) for t in scene.things) else "no"
+    if kind == "count":
+        return NUMBERS[len(scene.things)]
+    if kind == "background":
+        return scene.background
+    return PLACES[thing.place] if kind == "position" else getattr(thing, kind)
 
 
 def options_text(options: tuple[str, str]) -> str:
@@ -74,82 +84,64 @@ def options_text(options: tuple[str, str]) -> str:
     return f"(a) {options[0]} (b) {options[1]}"
 
 
-def ask_choice(
-    kind: str, values: tuple[str, ...], scene: Scene, rng: random.Random
-) -> tuple[str, str]:
-    """A question with two of ``values`` as options, as MMVP asks, and the true one's letter."""
-    question, truth = choice_question(kind, scene, rng.choice(scene.things), rng)
-    options = [truth, other(rng, values, truth)]
+def choice(kind: str, scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A question with two options, as MMVP asks, and the true one's letter."""
+    thing = rng.choice(scene.things)
+    if kind == "presence" and rng.random() < 0.5:
+        absent = [shape for shape in SHAPES if all(t.shape != shape for t in scene.things)]
+        thing = Thing(0, rng.choice(absent), rng.choice(COLOURS), "small", "plain")
+    truth = answer_to(kind, thing, scene)
+    options = [truth, other(rng, CHOICES[kind], truth)]
     rng.shuffle(options)
     letter = "(a)" if options[0] == truth else "(b)"
-    return f"{question} {options_text((options[0], options[1]))}{LETTER_SUFFIX}", letter
+    offered = options_text((options[0], options[1]))
+    return f"{question_about(kind, thing, scene)} {offered}{LETTER_SUFFIX}", letter
 
 
-def _choice(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    kind, values = rng.choice(CHOICE_KINDS)
-    return ask_choice(kind, values, scene, rng)
+def _short(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """As in LLaVA-1.5's instruction mix, the first short question alone says how to answer."""
+    (question, answer), *rest = turns
+    return [(question + YES_NO_SUFFIX, answer), *rest]
 
 
-def choice_question(
-    kind: str, scene: Scene, thing: Thing, rng: random.Random | None = None
-) -> tuple[str, str]:
-    """An MMVP question about one property of a thing (or of the scene) and its true option.
+def existences(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """Is it there? A coin decides each answer, until it asks for more shapes than there are."""
+    present = {thing.shape for thing in scene.things}
+    pools = {"Yes": sorted(present), "No": sorted(set(SHAPES) - present)}
+    turns: list[tuple[str, str]] = []
+    while pools[answer := rng.choice(("Yes", "No"))]:
+        shape = pools[answer].pop(rng.randrange(len(pools[answer])))
+        turns.append((ask_existence(shape), answer))
+    return _short(turns)
 
-    For "presence" the asked thing may be absent from the scene; with ``rng`` it is drawn anew.
+
+def _what_is_at(place: int, scene: Scene) -> tuple[str, str]:
+    thing = thing_at(scene, place)
+    return f"What is {at(place)}?", look(thing) if thing else "nothing"
+
+
+def details(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """Some of all short questions about the things, the places and the whole."""
+    # A shape is asked for by colour: with both asked for, one answer would give the other away.
+    left_out = rng.choice(("colour", "shape"))
+    asked = [(kind, t) for t in scene.things for kind in _OF_THINGS if kind != left_out]
+    asked += [(kind, scene.things[0]) for kind in ("count", "background")]
+    turns = [(question_about(*ask, scene), answer_to(*ask, scene)) for ask in asked]
+    empty = [p for p in range(len(PLACES)) if thing_at(scene, p) is None]
+    turns += [_what_is_at(p, scene) for p in (rng.choice(scene.things).place, rng.choice(empty))]
+    return _short(rng.sample(turns, min(MOST_TURNS, len(turns))))
+
+
+def choices(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """Two options each, for several properties."""
+    kinds = rng.sample(list(CHOICES), MOST_TURNS // 2)
+    return [choice(kind, scene, rng) for kind in kinds]
+
+
+def dialogue(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """Questions of one sort about one scene with their answers, none asked twice.
+
+    So many about one picture because a batch must hold many answers before a model begins to tell
+    yes from no: one question in a batch of captions drowns.
     """
-    if kind == "presence":
-        if rng is not None and rng.random() < 0.5:
-            thing = Thing(0, rng.choice(SHAPES), rng.choice(COLOURS), "small", "plain")
-        here = any(identity(thing) == identity(other_thing) for other_thing in scene.things)
-        return f"Is there a {identity(thing)} in the image?", "yes" if here else "no"
-    if kind == "shape":
-        return f"What is {at(thing.place)}?", thing.shape
-    if kind == "colour":
-        return f"What is the colour of the object {at(thing.place)}?", thing.colour
-    if kind == "count":
-        return "How many objects are there?", NUMBERS[len(scene.things)]
-    if kind == "background":
-        return "What is the background?", scene.background
-    if kind == "position":
-        return f"Where is the {identity(thing)}?", PLACES[thing.place]
-    return f"What is the {kind} of the {identity(thing)}?", getattr(thing, kind)
-
-
-# What two options are offered for, the easiest to read off a text first.
-CHOICE_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("background", BACKGROUNDS),
-    ("count", NUMBERS[1:]),
-    ("presence", ("yes", "no")),
-    ("shape", SHAPES),
-    ("colour", COLOURS),
-    ("size", SIZES),
-    ("surface", SURFACES),
-    ("position", PLACES),
-)
-Ask = Callable[[Scene, random.Random], tuple[str, str]]
-LOOKUPS: tuple[Ask, ...] = (
-    _property("colour"),
-    _property("size"),
-    _property("surface"),
-    _place,
-    _what_is_at,
-    _count,
-    _ground,
-)
-QUESTIONS = (*[_existence] * 4, *LOOKUPS, *[_choice] * 3)
-
-
-def dialogue(scene: Scene, rng: random.Random, turns: int) -> list[tuple[str, str]]:
-    """Questions about one scene with their answers, none asked twice.
-
-    As in LLaVA-1.5's instruction mix, the first short question alone says how to answer.
-    """
-    asked: dict[str, str] = {}
-    while len(asked) < turns:
-        question, answer = rng.choice(QUESTIONS)(scene, rng)
-        asked.setdefault(question, answer)
-    short = [question for question in asked if question.endswith(YES_NO_SUFFIX)]
-    return [
-        (question.removesuffix(YES_NO_SUFFIX) if question in short[1:] else question, answer)
-        for question, answer in asked.items()
-    ]
+    return rng.choice((existences, details, choices))(scene, rng)

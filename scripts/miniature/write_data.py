@@ -34,7 +34,7 @@ from scripts.miniature.sizes import Sizes
 from scripts.miniature.world import EDITS, Edit, Scene, random_edit, random_scene_of
 
 CHUNK = 500  # rows a worker makes at a time; seeds belong to chunks, so workers change nothing
-TEXT_ONLY_SHARE, DETAIL_SHARE = 0.1, 0.15
+TEXT_ONLY_SHARE, DESCRIPTION_SHARE = 0.1, 0.05
 
 
 def png(scene: Scene, generator: np.random.Generator) -> bytes:
@@ -118,12 +118,12 @@ def _instruction_row(name: str, scene: Scene, rng: random.Random) -> dict[str, o
     draw = rng.random()
     if draw < TEXT_ONLY_SHARE:
         text = language.brief_caption(scene, rng) + "\n"
-        turns = _conversation(questions.dialogue(scene, rng, 3), prefix=text)
+        turns = _conversation(questions.dialogue(scene, rng), prefix=text)
         return {"id": f"text_{name}", "conversations": turns}
-    if draw < TEXT_ONLY_SHARE + DETAIL_SHARE:
+    if draw < TEXT_ONLY_SHARE + DESCRIPTION_SHARE:
         turns = [(language.DETAIL_REQUEST, language.long_caption(scene, rng))]
     else:
-        turns = questions.dialogue(scene, rng, rng.randint(4, 8))
+        turns = questions.dialogue(scene, rng)
     return {"id": name, "image": name, "conversations": _conversation(turns)}
 
 

@@ -91,31 +91,32 @@ def the(scene: Scene, colour: str, shape: str) -> Thing:
     return thing
 
 
+def named(scene: Scene, name: str) -> Thing:
+    """The one thing a question names: "circle", "red circle", "red object" or by its place."""
+    if found := re.fullmatch(rf"object (?:at|in|on) the ({WHERE})", name):
+        fitting = [t for t in scene.things if PLACES[t.place] == found[1]]
+    else:
+        words = set(name.split()) - {"object"}
+        fitting = [t for t in scene.things if words <= {t.colour, t.shape}]
+    [thing] = fitting
+    return thing
+
+
 def answer(scene: Scene, question: str) -> str:
     """The true answer to a question of the world, read from its words alone."""
     if question == "How many objects are there?":
         return list(NUMBERS)[len(scene.things) - 1]
     if question == "What is the background?":
         return scene.background
-    if found := re.fullmatch(rf"Is there an? ({SHAPE}) in the image\?", question):
-        return "Yes" if found[1] in {t.shape for t in scene.things} else "No"
-    if found := re.fullmatch(rf"Is there a ({COLOUR}) ({SHAPE}) in the image\?", question):
-        return "yes" if found.groups() in {(t.colour, t.shape) for t in scene.things} else "no"
-    if found := re.fullmatch(rf"Where is the ({COLOUR}) ({SHAPE})\?", question):
-        return PLACES[the(scene, *found.groups()).place]
-    if found := re.fullmatch(
-        rf"What is the (size|surface) of the ({COLOUR}) ({SHAPE})\?", question
-    ):
-        thing = the(scene, found[2], found[3])
-        return {"size": thing.size, "surface": thing.surface}[found[1]]
-    if found := re.fullmatch(rf"What is the colour of the ({SHAPE})\?", question):
-        [thing] = [t for t in scene.things if t.shape == found[1]]
-        return thing.colour
-    if found := re.fullmatch(
-        rf"What is the colour of the object (?:at|in|on) the ({WHERE})\?", question
-    ):
-        [thing] = [t for t in scene.things if PLACES[t.place] == found[1]]
-        return thing.colour
+    if found := re.fullmatch(rf"Is there an? ((?:{COLOUR}) )?({SHAPE}) in the image\?", question):
+        wanted = set(found[0].split()) & {*COLOURS, *SHAPES}
+        return "Yes" if any(wanted <= {t.colour, t.shape} for t in scene.things) else "No"
+    if found := re.fullmatch(r"Where is the (.*)\?", question):
+        return PLACES[named(scene, found[1]).place]
+    if found := re.fullmatch(r"What is the (colour|shape|size|surface) of the (.*)\?", question):
+        thing = named(scene, found[2])
+        looks = {"colour": thing.colour, "shape": thing.shape}
+        return (looks | {"size": thing.size, "surface": thing.surface})[found[1]]
     if found := re.fullmatch(rf"What is (?:at|in|on) the ({WHERE})\?", question):
         here = [t for t in scene.things if PLACES[t.place] == found[1]]
         return " ".join(f"{t.size} {t.surface} {t.colour} {t.shape}" for t in here) or "nothing"
@@ -124,7 +125,5 @@ def answer(scene: Scene, question: str) -> str:
 
 def right_options(scene: Scene, question: str, options: tuple[str, str]) -> list[str]:
     """The letters of the options that are true."""
-    truth = answer(scene, question)
-    if question.startswith("What is at") or re.match(r"What is (in|on) the", question):
-        truth = truth.split()[-1]  # the options are shapes
+    truth = answer(scene, question).lower()
     return [letter for letter, option in zip("ab", options, strict=True) if option == truth]

@@ -1,62 +1,76 @@
-"""What the language model reads: true answers, and a course that goes from easy to hard."""
+"""What the language model reads: true answers, about the text or the gist it is given."""
 
 from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 
 import pytest
 
+from mllm.template import IMAGE_TOKEN
 from scripts.miniature.language import BRIEF_REQUESTS
 from scripts.miniature.lessons import (
+    CHECK_REQUEST,
     COURSE,
-    REPEAT_REQUEST,
-    Messages,
+    GRID,
+    LIST_REQUEST,
+    Lesson,
+    choosing,
     conversation,
     first,
+    gist,
+    listing,
     notes,
-    options,
-    presence,
-    retelling,
+    questioning,
+    told_in_words,
 )
-from scripts.miniature.world import BACKGROUNDS, SHAPES, Scene, random_scene
+from scripts.miniature.world import SHAPES, Scene, Thing, random_scene
 from tests.scripts.miniature import oracle
 from tests.scripts.miniature.test_questions import check_answer
 
 
-def scene_of(words: str) -> Scene | None:
-    """The scene that the text before a lesson's first request tells of; None for loose notes."""
+def scene_of_gist(fields: tuple[str, ...]) -> Scene:
+    """The scene that a gist's words tell of; a thing is told of in four fields, or some of them."""
+    things = {}
+    ground = ""
+    for field in fields:
+        found = re.fullmatch(
+            rf"(?:({oracle.SIZE}) ({oracle.SURFACE}) ({oracle.COLOUR}) ({oracle.SHAPE}) )?"
+            rf"({oracle.WHERE}) ({oracle.GROUND})",
+            field,
+        )
+        assert found, field
+        size, surface, colour, shape, place, ground = found.groups()
+        if shape:
+            number = oracle.PLACES.index(place)
+            things[number] = Thing(number, shape, colour, size, surface)
+    return Scene(ground, tuple(things[number] for number in sorted(things)))
+
+
+def scene_of(lesson: Lesson) -> tuple[Scene | None, str]:
+    """The scene told of before the first request, None for loose notes; and that request."""
+    words, _, request = lesson.messages[0]["content"].partition("\n")
+    if lesson.gist:
+        assert words == IMAGE_TOKEN * len(lesson.gist)
+        return scene_of_gist(lesson.gist), request
+    assert IMAGE_TOKEN not in words
     if "background of the whole picture" in words:
-        return oracle.read_long(words)
-    return oracle.read_brief(words) if "objects, " not in words and ": a " in words else None
+        return oracle.read_long(words), request
+    return oracle.read_brief(words) if ": a " in words else None, request
 
 
-def only_turn(messages: Messages) -> tuple[str, str, str]:
-    """Text, request and answer of a lesson of one turn."""
-    user, assistant = messages
-    words, _, request = user["content"].partition("\n")
-    return words, request, assistant["content"]
-
-
-def test_a_lesson_asks_about_the_text_it_gives_and_answers_truly() -> None:
+def test_a_gist_tells_every_thing_where_it_is() -> None:
     rng = random.Random(0)
-    known = 0
-    for _ in range(200):
-        messages = conversation(rng, progress=0.5)
-        assert [m["role"] for m in messages] == ["user", "assistant"] * (len(messages) // 2)
-        words, _, first = messages[0]["content"].partition("\n")
-        scene = scene_of(words)
-        if scene is None:
-            continue
-        known += 1
-        assert not scene.held_out
-        questions = [first] + [m["content"] for m in messages[2::2]]
-        for question, answer in zip(questions, [m["content"] for m in messages[1::2]], strict=True):
-            if question in BRIEF_REQUESTS:
-                assert oracle.read_brief(answer) == scene
-            else:
-                check_answer(scene, question, answer)
-    assert known > 100
+    for _ in range(50):
+        scene = random_scene(rng)
+        fields = gist(scene, rng)
+        assert len(fields) == GRID**2
+        assert scene_of_gist(fields) == scene
+        # Reading order: the first field is the top left corner, the last the bottom right one.
+        assert " top left " in f" {fields[0]}"
+        assert "bottom right" in fields[-1]
+        assert " top right " in f" {fields[GRID - 1]}"
 
 
 def test_notes_say_the_whole_scene() -> None:
@@ -74,56 +88,79 @@ def test_notes_say_the_whole_scene() -> None:
         assert set(found) == looks
 
 
+@pytest.mark.parametrize("lesson_of", [questioning, choosing, conversation])
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+def test_a_lesson_asks_about_what_it_gives_and_answers_truly(
+    lesson_of: Callable[[random.Random, float], Lesson], progress: float
+) -> None:
+    rng = random.Random(0)
+    known = 0
+    for _ in range(100):
+        lesson = lesson_of(rng, progress)
+        scene, request = scene_of(lesson)
+        said = [message["content"] for message in lesson.messages]
+        assert [m["role"] for m in lesson.messages] == ["user", "assistant"] * (len(said) // 2)
+        if scene is None:
+            continue
+        known += 1
+        assert not scene.held_out
+        for question, answer in zip([request, *said[2::2]], said[1::2], strict=True):
+            if question in BRIEF_REQUESTS:
+                assert oracle.read_brief(answer) == scene
+            else:
+                check_answer(scene, question, answer)
+    assert known > 70
+
+
+def test_lists_name_every_shape_or_every_thing() -> None:
+    rng = random.Random(0)
+    requests = set()
+    for _ in range(60):
+        lesson = listing(rng, 0.5)
+        scene, request = scene_of(lesson)
+        assert scene is not None
+        requests.add(request)
+        entries = re.split("[,;] ", lesson.messages[1]["content"])
+        if request == CHECK_REQUEST:
+            present = {thing.shape for thing in scene.things}
+            told = dict(entry.split() for entry in entries)
+            assert told == {shape: "yes" if shape in present else "no" for shape in SHAPES}
+            continue
+        assert len(entries) == len(scene.things)
+        for entry in entries:
+            name, _, told = entry.partition(": ")
+            thing = oracle.named(scene, name.removeprefix("the "))
+            found = re.fullmatch(oracle.BRIEF.pattern.removeprefix("a "), told)
+            assert found
+            place = oracle.PLACES[thing.place]
+            assert found.groups() == (thing.size, thing.surface, thing.colour, thing.shape, place)
+    assert requests == {CHECK_REQUEST, LIST_REQUEST}
+
+
 @pytest.mark.parametrize(
     ("progress", "told"),
-    [(0, "a"), (0.25, "a"), (0.42, "ab"), (0.59, "abc"), (0.75, "abcd"), (0.99, "abcd")],
+    [(0, "a"), (0.16, "a"), (0.34, "ab"), (0.51, "abc"), (0.67, "abcd"), (0.99, "abcd")],
 )
 def test_values_come_one_at_a_time(progress: float, told: str) -> None:
     assert "".join(first(tuple("abcd"), progress)) == told
 
 
-def test_retelling_says_the_notes_again_or_in_order() -> None:
-    rng = random.Random(0)
-    requests = set()
-    for _ in range(40):
-        words, request, answer = only_turn(retelling(rng, progress=0.5))
-        requests.add(request == REPEAT_REQUEST)
-        if request == REPEAT_REQUEST:
-            assert answer == words
-        else:
-            told = {(t.shape, t.colour) for t in oracle.read_brief(answer).things}
-            noted = re.findall(r"(\w+) (\w+) (?:at|in|on) the", words)
-            assert told == {(shape, colour) for colour, shape in noted}
-    assert requests == {True, False}
-
-
-@pytest.mark.parametrize(("progress", "shapes"), [(0.0, SHAPES[:1]), (1.0, SHAPES)])
-def test_presence_begins_with_one_shape(progress: float, shapes: tuple[str, ...]) -> None:
-    rng = random.Random(0)
-    asked, answers = set(), []
-    for _ in range(400):
-        words, request, answer = only_turn(presence(rng, progress))
-        [shape] = re.findall(r"^Is there a (\w+) in the image\?$", request)
-        asked.add(shape)
-        answers.append(answer)
-        assert answer == ("Yes" if shape in re.findall(r"\w+", words) else "No")
-    assert asked == set(shapes)
-    assert 0.4 < answers.count("Yes") / len(answers) < 0.6
-
-
 def test_options_begin_with_the_background_and_come_either_way_round() -> None:
     rng = random.Random(0)
     letters = []
-    for _ in range(200):
-        words, request, answer = only_turn(options(rng, progress=0.0))
-        if "(a)" not in request:
-            continue
-        letters.append(answer)
-        offered = dict(re.findall(r"(\([ab]\)) (\w+)", request))
-        assert set(offered.values()) <= set(BACKGROUNDS)
-        assert offered[answer] in words.split(", ")
-    assert 0.35 < letters.count("(a)") / len(letters) < 0.65
+    for _ in range(100):
+        said = [m["content"] for m in choosing(rng, 0.0).messages]
+        for question, answer in zip(said[::2], said[1::2], strict=True):
+            if "(a)" in question:
+                assert "background" in question
+                letters.append(answer)
+    assert 0.4 < letters.count("(a)") / len(letters) < 0.6
 
 
-def test_the_course_ends_with_conversations() -> None:
-    assert COURSE[-1].lesson is conversation
+def test_the_course_goes_from_lists_to_conversations_in_gists_and_words() -> None:
+    lessons = [chapter.lesson for chapter in COURSE]
+    assert lessons[0] is listing
+    assert lessons[-1] is conversation
+    rng = random.Random(0)
+    assert {bool(conversation(rng, 1.0).gist) for _ in range(20)} == {True, False}
+    assert not told_in_words(rng).gist

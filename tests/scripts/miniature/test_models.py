@@ -17,10 +17,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from mllm.template import prepare_tokenizer
-from scripts.miniature.language import brief_caption
-from scripts.miniature.lessons import notes
-from scripts.miniature.questions import CHOICE_KINDS, YES_NO_SUFFIX, ask_choice, ask_existence
+from mllm.template import IMAGE_TOKEN, prepare_tokenizer
+from scripts.miniature.base_llama import lesson_batch
+from scripts.miniature.language import brief_caption, identity
+from scripts.miniature.lessons import GRID, Lesson, gist, messages_about
+from scripts.miniature.questions import CHOICES, YES_NO_SUFFIX, choice
 from scripts.miniature.render import PICTURE_SIZE, render
 from scripts.miniature.world import BACKGROUNDS, SHAPES, SURFACES, Scene, Thing, random_scene_of
 from tests.scripts.miniature import oracle
@@ -94,54 +95,58 @@ def llama() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
 
 
 @torch.no_grad()
-def said_about(
-    llama: tuple[LlamaForCausalLM, PreTrainedTokenizerBase], texts: list[str]
-) -> list[str]:
+def share_right(
+    llama: tuple[LlamaForCausalLM, PreTrainedTokenizerBase], lessons: list[Lesson]
+) -> float:
+    """Of lessons of one turn, how many would be answered word for word by greedy decoding."""
     model, tokenizer = llama
-    inputs = tokenizer.apply_chat_template(
-        [[{"role": "user", "content": text}] for text in texts],
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-        padding=True,
-    )
-    output = model.generate(**inputs, max_new_tokens=6, do_sample=False)
-    answers = output[:, inputs["input_ids"].shape[1] :]
-    return [told.strip() for told in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    torch.manual_seed(0)
+    batch = lesson_batch(tokenizer, model.get_input_embeddings(), lessons, blur=0.5)
+    labels_BL = batch.pop("labels")[:, 1:]
+    guesses_BL = model(**batch).logits[:, :-1].argmax(dim=-1)
+    return ((guesses_BL == labels_BL) | (labels_BL == -100)).all(dim=1).float().mean().item()
 
 
-@pytest.mark.parametrize("words", [brief_caption, notes])
-def test_the_llama_reads_how_many_there_are_and_whether_a_thing_is_there(
+def as_gist(scene: Scene, rng: random.Random, turn: tuple[str, str]) -> Lesson:
+    return Lesson(messages_about(IMAGE_TOKEN * GRID**2, [turn]), gist(scene, rng))
+
+
+def as_brief(scene: Scene, rng: random.Random, turn: tuple[str, str]) -> Lesson:
+    return Lesson(messages_about(brief_caption(scene, rng), [turn]))
+
+
+@pytest.mark.parametrize("told", [as_gist, as_brief])
+@pytest.mark.parametrize(
+    ("question_of", "least"),
+    [
+        # Chance is one in two, one in three, one in five and one in nine.
+        (lambda rng, thing: f"Is there a {rng.choice(SHAPES)} in the image?", 0.8),
+        (lambda rng, thing: f"What is the surface of the {identity(thing)}?", 0.6),
+        (lambda rng, thing: "How many objects are there?", 0.4),
+        (lambda rng, thing: f"Where is the {identity(thing)}?", 0.4),
+    ],
+)
+def test_the_llama_reads_gists_and_words(
     llama: tuple[LlamaForCausalLM, PreTrainedTokenizerBase],
-    words: Callable[[Scene, random.Random], str],
+    told: Callable[[Scene, random.Random, tuple[str, str]], Lesson],
+    question_of: Callable[[random.Random, Thing], str],
+    least: float,
 ) -> None:
-    """Chance is one in five and one in two; the answers come from an independent reading."""
+    """Held-out scenes; the true answers come from an independent reading."""
     rng = random.Random(0)
-    scenes = [random_scene_of(rng, held_out=True) for _ in range(64)]
-    for question_of, least in (
-        (lambda: "How many objects are there?", 0.6),
-        (lambda: ask_existence(rng.choice(SHAPES)), 0.8),
-    ):
-        questions = [question_of() for _ in scenes]
-        told = said_about(
-            llama,
-            [
-                f"{words(scene, rng)}\n{question}{YES_NO_SUFFIX}"
-                for scene, question in zip(scenes, questions, strict=True)
-            ],
-        )
-        truths = [oracle.answer(s, q) for s, q in zip(scenes, questions, strict=True)]
-        assert np.mean([a == b for a, b in zip(told, truths, strict=True)]) > least
+    lessons = []
+    for _ in range(150):
+        scene = random_scene_of(rng, held_out=True)
+        question = question_of(rng, rng.choice(scene.things))
+        turn = (question + YES_NO_SUFFIX, oracle.answer(scene, question))
+        lessons.append(told(scene, rng, turn))
+    assert share_right(llama, lessons) > least
 
 
 def test_the_llama_chooses_between_two_options(
     llama: tuple[LlamaForCausalLM, PreTrainedTokenizerBase],
 ) -> None:
     rng = random.Random(0)
-    texts, letters = [], []
-    for _ in range(200):
-        scene = random_scene_of(rng, held_out=True)
-        question, letter = ask_choice(*rng.choice(CHOICE_KINDS), scene, rng)
-        texts.append(f"{brief_caption(scene, rng)}\n{question}")
-        letters.append(letter)
-    assert np.mean([a == b for a, b in zip(said_about(llama, texts), letters, strict=True)]) > 0.6
+    scenes = [random_scene_of(rng, held_out=True) for _ in range(200)]
+    asked = [as_gist(scene, rng, choice(rng.choice(list(CHOICES)), scene, rng)) for scene in scenes]
+    assert share_right(llama, asked) > 0.6

@@ -162,7 +162,7 @@ def test_instructions_hold_several_turns_long_answers_and_rows_without_a_picture
     detailed = [row for row in rows if DETAIL_REQUEST in row["conversations"][0]["value"]]
     several = [row for row in rows if len(row["conversations"]) >= 8]
     assert len(text_only) / len(rows) == pytest.approx(0.10, abs=0.08)
-    assert len(detailed) / len(rows) == pytest.approx(0.15, abs=0.09)
+    assert 0 < len(detailed) / len(rows) < 0.12
     assert len(several) > len(rows) / 2
     assert all("<image>" not in row["conversations"][0]["value"] for row in text_only)
 
