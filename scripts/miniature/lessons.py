@@ -144,6 +144,11 @@ def choosing(rng: random.Random, progress: float) -> Lesson:
     return _seen(scene, rng, list(turns.items()))
 
 
+def choosing_all(rng: random.Random, progress: float) -> Lesson:
+    """Options for every property from the start."""
+    return choosing(rng, progress=1.0)
+
+
 def _turns(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
     if rng.random() < 0.25:
         return [(rng.choice(BRIEF_REQUESTS), brief_caption(scene, rng))]
@@ -165,9 +170,13 @@ def conversation(rng: random.Random, progress: float) -> Lesson:
     return _seen(scene, rng, _turns(scene, rng))
 
 
+# Conversations come twice: options are learned best by a model that already reads, and what is not
+# practised along with them is lost.
 COURSE = (
     Chapter(steps=500, documents=48, lesson=listing, blur=(0.0, 1.0)),
     Chapter(steps=600, documents=16, lesson=questioning, blur=(0.5, 0.5)),
-    Chapter(steps=600, documents=16, lesson=choosing, blur=(0.5, 1.0)),
-    Chapter(steps=600, documents=16, lesson=conversation, blur=(1.0, 1.0)),
+    Chapter(steps=900, documents=16, lesson=choosing, blur=(0.5, 0.5)),
+    Chapter(steps=900, documents=16, lesson=conversation, blur=(0.5, 1.0)),
+    Chapter(steps=900, documents=16, lesson=choosing_all, blur=(0.5, 1.0)),
+    Chapter(steps=400, documents=16, lesson=conversation, blur=(1.0, 1.0)),
 )

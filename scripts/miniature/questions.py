@@ -105,13 +105,13 @@ def _short(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def existences(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
-    """Is it there? A coin decides each answer, until it asks for more shapes than there are."""
-    present = {thing.shape for thing in scene.things}
-    pools = {"Yes": sorted(present), "No": sorted(set(SHAPES) - present)}
-    turns: list[tuple[str, str]] = []
-    while pools[answer := rng.choice(("Yes", "No"))]:
-        shape = pools[answer].pop(rng.randrange(len(pools[answer])))
-        turns.append((ask_existence(shape), answer))
+    """Is it there? Asked of every shape that is, and of as many that are not."""
+    present = sorted({thing.shape for thing in scene.things})
+    absent = [shape for shape in SHAPES if shape not in present]
+    number = min(len(present), len(absent))
+    turns = [(ask_existence(shape), "Yes") for shape in rng.sample(present, number)]
+    turns += [(ask_existence(shape), "No") for shape in rng.sample(absent, number)]
+    rng.shuffle(turns)
     return _short(turns)
 
 
