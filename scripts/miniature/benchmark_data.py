@@ -110,7 +110,7 @@ def _mmvp_rows(edit: Edit, rng: random.Random) -> tuple[list[Scene], list[list[s
     kind = _ASKED.get(edit.kind, edit.kind)
     things = [_first_thing(edit, scene) for scene in scenes]
     question = questions.question_about(kind, things[0], *scenes)
-    one, other = map(questions.answer_to, (kind, kind), things, scenes)
+    one, other = (questions.answer_to(kind, t, s) for t, s in zip(things, scenes, strict=True))
     options = questions.options_text((one, other))
     return scenes, [[question, options, letter] for letter in ("(a)", "(b)")]
 

@@ -3,7 +3,7 @@
     python scripts/miniature/build_models.py scripts/miniature/models
 
 Weights are kept in half precision (the CLIP's vision/ in single). On one core the CLIP takes about
-an hour, the Llama about half of one.
+an hour, the Llama three quarters of one.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from scripts.miniature.world import PLACES, SHAPES, Scene, random_scene_of
 
 Messages = list[dict[str, str]]
 CHOICES_A_LESSON = 6
-GRID = 6  # gist tokens a side, as many as a small tower's patches
+GRID = 6  # gist tokens a side, as many as the base CLIP has patches
 CHECK_REQUEST, LIST_REQUEST = "Which shapes are there?", "What are the objects like?"
 
 
@@ -70,7 +70,7 @@ def first(values: tuple, progress: float) -> tuple:
 def gist(scene: Scene, rng: random.Random) -> tuple[str, ...]:
     """The words that fit each field of a grid, in reading order; read as one token a field.
 
-    The model has never seen a picture; that one token may mean several words it learns from this.
+    The model has never seen a picture; that one token may mean several words, it learns from this.
     A thing covers most of the fields of its place.
     """
     fields = []

@@ -18,7 +18,7 @@ from scripts.miniature.world import (
     other,
 )
 
-YES_NO_SUFFIX = "\nAnswer the question using a single word or phrase."
+SHORT_SUFFIX = "\nAnswer the question using a single word or phrase."
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 # What may be asked for, and what two options may be offered: the easiest to choose from first.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ MOST_TURNS = 8
 
 
 def ask_existence(name: str) -> str:
-    return f"Is there {'an' if name[0] in 'aeiou' else 'a'} {name} in the image?"
+    return f"Is there a {name} in the image?"
 
 
 def _alone(kind: str, thing: Thing, scenes: Sequence[Scene]) -> bool:
@@ -101,7 +101,7 @@ def choice(kind: str, scene: Scene, rng: random.Random) -> tuple[str, str]:
 def _short(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """As in LLaVA-1.5's instruction mix, the first short question alone says how to answer."""
     (question, answer), *rest = turns
-    return [(question + YES_NO_SUFFIX, answer), *rest]
+    return [(question + SHORT_SUFFIX, answer), *rest]
 
 
 def existences(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:

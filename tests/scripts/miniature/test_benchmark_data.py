@@ -43,7 +43,7 @@ def test_every_benchmark_scene_is_held_out(written: Written) -> None:
 
 def test_training_and_benchmarks_ask_in_the_same_words() -> None:
     """A model learns the instruction that the benchmark's official protocol puts at the end."""
-    assert asked.YES_NO_SUFFIX == WORD_SUFFIX
+    assert asked.SHORT_SUFFIX == WORD_SUFFIX
     assert asked.LETTER_SUFFIX == LETTER_SUFFIX
 
 

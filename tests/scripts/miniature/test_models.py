@@ -21,7 +21,7 @@ from mllm.template import IMAGE_TOKEN, prepare_tokenizer
 from scripts.miniature.base_llama import lesson_batch
 from scripts.miniature.language import brief_caption, identity
 from scripts.miniature.lessons import GRID, Lesson, gist, messages_about
-from scripts.miniature.questions import CHOICES, YES_NO_SUFFIX, choice
+from scripts.miniature.questions import CHOICES, SHORT_SUFFIX, choice
 from scripts.miniature.render import PICTURE_SIZE, render
 from scripts.miniature.world import BACKGROUNDS, SHAPES, SURFACES, Scene, Thing, random_scene_of
 from tests.scripts.miniature import oracle
@@ -46,6 +46,8 @@ def test_the_clip_opens_in_open_clip_and_in_transformers(tower: Tower) -> None:
     assert tower.context_length == 77
     vision = CLIPVisionModel.from_pretrained(MODELS / "clip" / "vision")
     assert vision.config.image_size == PICTURE_SIZE
+    # The Llama has practised on as many tokens as the tower gives.
+    assert vision.config.image_size // vision.config.patch_size == GRID
 
 
 @torch.no_grad()
@@ -157,7 +159,7 @@ def test_the_llama_reads_gists_and_words(
     for _ in range(150):
         scene = random_scene_of(rng, held_out=True)
         question = question_of(rng, rng.choice(scene.things))
-        turn = (question + YES_NO_SUFFIX, oracle.answer(scene, question))
+        turn = (question + SHORT_SUFFIX, oracle.answer(scene, question))
         lessons.append(told(scene, rng, turn))
     assert share_right(llama, lessons) > least
 

@@ -24,7 +24,7 @@ def test_every_answer_of_a_dialogue_is_true(seed: int) -> None:
     assert len({question for question, _ in turns}) == len(turns)
     for question, answer in turns:
         check_answer(scene, question, answer)
-    short = [question.endswith(questions.YES_NO_SUFFIX) for question, _ in turns]
+    short = [question.endswith(questions.SHORT_SUFFIX) for question, _ in turns]
     offering = [question.endswith(questions.LETTER_SUFFIX) for question, _ in turns]
     # The first question says how to answer, or every one does.
     assert all(offering) or short == [True] + [False] * (len(turns) - 1)
@@ -62,7 +62,7 @@ def check_answer(scene: Scene, question: str, answer: str) -> None:
         right = oracle.right_options(scene, found[1], (found[2], found[3]))
         assert [answer] == [f"({letter})" for letter in right], question
     else:
-        assert answer == oracle.answer(scene, question.removesuffix(questions.YES_NO_SUFFIX))
+        assert answer == oracle.answer(scene, question.removesuffix(questions.SHORT_SUFFIX))
 
 
 def test_yes_and_no_and_both_letters_are_about_as_frequent() -> None:
