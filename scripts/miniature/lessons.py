@@ -33,6 +33,7 @@ from scripts.miniature.world import PLACES, SHAPES, Scene, random_scene_of
 
 Messages = list[dict[str, str]]
 CHOICES_A_LESSON = 6
+GRID = 6  # gist tokens a side; from two by two for a place a thing is read sooner than from one
 CHECK_REQUEST, LIST_REQUEST = "Which shapes are there?", "What are the objects like?"
 
 
@@ -66,17 +67,20 @@ def first(values: tuple, progress: float) -> tuple:
     return values[: 1 + int(growth * (len(values) - 1))]
 
 
-def gist(scene: Scene) -> tuple[str, ...]:
-    """The words that fit each place, in reading order; read as one token a place.
+def gist(scene: Scene, rng: random.Random) -> tuple[str, ...]:
+    """The words that fit each field of a grid, in reading order; read as one token a field.
 
-    There are as many as the base CLIP has patches. The model has never seen a picture; that one
-    token may mean several words, it learns from this.
+    The model has never seen a picture; that one token may mean several words, it learns from this.
+    A thing covers most of the fields of its place.
     """
-    things = (thing_at(scene, place) for place in range(len(PLACES)))
-    looks = (f"{look(thing)} " if thing else "" for thing in things)
-    return tuple(
-        f"{seen}{name} {scene.background}" for seen, name in zip(looks, PLACES, strict=True)
-    )
+    fields = []
+    for row in range(GRID):
+        for column in range(GRID):
+            place = 3 * (3 * row // GRID) + 3 * column // GRID
+            thing = thing_at(scene, place)
+            seen = f"{look(thing)} " if thing and rng.random() < 0.95 else ""
+            fields.append(f"{seen}{PLACES[place]} {scene.background}")
+    return tuple(fields)
 
 
 def notes(scene: Scene, rng: random.Random) -> str:
@@ -97,8 +101,8 @@ def messages_about(words: str, turns: list[tuple[str, str]]) -> Messages:
     ]
 
 
-def _seen(scene: Scene, turns: list[tuple[str, str]]) -> Lesson:
-    return Lesson(messages_about(IMAGE_TOKEN * len(PLACES), turns), gist(scene))
+def _seen(scene: Scene, rng: random.Random, turns: list[tuple[str, str]]) -> Lesson:
+    return Lesson(messages_about(IMAGE_TOKEN * GRID**2, turns), gist(scene, rng))
 
 
 def checklist(scene: Scene, rng: random.Random) -> str:
@@ -121,13 +125,13 @@ def listing(rng: random.Random, progress: float) -> Lesson:
     scene = random_scene_of(rng, held_out=False)
     lists = ((CHECK_REQUEST, checklist), (LIST_REQUEST, catalogue))
     request, write = rng.choice(lists)
-    return _seen(scene, [(request, write(scene, rng))])
+    return _seen(scene, rng, [(request, write(scene, rng))])
 
 
 def questioning(rng: random.Random, progress: float) -> Lesson:
     """Existences or details."""
     scene = random_scene_of(rng, held_out=False)
-    return _seen(scene, rng.choice((existences, details))(scene, rng))
+    return _seen(scene, rng, rng.choice((existences, details))(scene, rng))
 
 
 def choosing(rng: random.Random, progress: float) -> Lesson:
@@ -137,7 +141,7 @@ def choosing(rng: random.Random, progress: float) -> Lesson:
     scene = random_scene_of(rng, held_out=False)
     kind = rng.choice(first(tuple(CHOICES), progress))
     turns = dict(choice(kind, scene, rng) for _ in range(CHOICES_A_LESSON))
-    return _seen(scene, list(turns.items()))
+    return _seen(scene, rng, list(turns.items()))
 
 
 def choosing_all(rng: random.Random, progress: float) -> Lesson:
@@ -163,7 +167,7 @@ def conversation(rng: random.Random, progress: float) -> Lesson:
     if rng.random() < 0.4:
         return told_in_words(rng)
     scene = random_scene_of(rng, held_out=False)
-    return _seen(scene, _turns(scene, rng))
+    return _seen(scene, rng, _turns(scene, rng))
 
 
 # Conversations come twice: options are learned best by a model that already reads, and what is not
