@@ -34,7 +34,7 @@ from scripts.miniature.sizes import Sizes
 from scripts.miniature.world import EDITS, Edit, Scene, random_edit, random_scene_of
 
 CHUNK = 500  # rows a worker makes at a time; seeds belong to chunks, so workers change nothing
-TEXT_ONLY_SHARE, DESCRIPTION_SHARE = 0.1, 0.05
+TEXT_ONLY_SHARE, DESCRIPTION_SHARE = 0.1, 0.1
 
 
 def png(scene: Scene, generator: np.random.Generator) -> bytes:
@@ -114,14 +114,16 @@ def _brief_row(name: str, scene: Scene, rng: random.Random) -> dict[str, object]
 
 
 def _instruction_row(name: str, scene: Scene, rng: random.Random) -> dict[str, object]:
-    """A dialogue about the picture, a detailed description, or a dialogue about a text."""
+    """A dialogue about the picture, its description, or a dialogue about a text."""
     draw = rng.random()
     if draw < TEXT_ONLY_SHARE:
         text = language.brief_caption(scene, rng) + "\n"
         turns = _conversation(questions.dialogue(scene, rng), prefix=text)
         return {"id": f"text_{name}", "conversations": turns}
     if draw < TEXT_ONLY_SHARE + DESCRIPTION_SHARE:
-        turns = [(language.DETAIL_REQUEST, language.long_caption(scene, rng))]
+        # Not the long caption: a language model that has never written one learns to babble.
+        request = rng.choice((language.DETAIL_REQUEST, *language.BRIEF_REQUESTS))
+        turns = [(request, language.brief_caption(scene, rng))]
     else:
         turns = questions.dialogue(scene, rng)
     return {"id": name, "image": name, "conversations": _conversation(turns)}

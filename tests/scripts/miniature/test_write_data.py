@@ -25,6 +25,7 @@ from vision_tower.captions import Caption, read_captions
 from vision_tower.edits import Edits
 
 # Columns of BleachNltk/UltraEdit that the stages and benchmarks read.
+REQUESTS = (DETAIL_REQUEST, *BRIEF_REQUESTS)
 ULTRAEDIT = {"source_image", "edited_image", "edit_prompt", "source_caption", "target_caption"}
 
 
@@ -144,14 +145,14 @@ def test_instructions_are_answered_truly(written: Written) -> None:
         else:
             scene = shown(written, row)
         assert not scene.held_out
-        if turns[0][0] == DETAIL_REQUEST:
-            assert oracle.read_long(turns[0][1]) == scene
+        if turns[0][0] in REQUESTS:
+            assert oracle.read_brief(turns[0][1]) == scene
             continue
         for question, answer in turns:
             check_answer(scene, question, answer)
 
 
-def test_instructions_hold_several_turns_long_answers_and_rows_without_a_picture(
+def test_instructions_hold_several_turns_descriptions_and_rows_without_a_picture(
     tmp_path: Path,
 ) -> None:
     """Over more rows than the tiny folder has: every kind that the collator must cope with."""
@@ -159,10 +160,12 @@ def test_instructions_hold_several_turns_long_answers_and_rows_without_a_picture
     write_data.write_data(tmp_path, SEED, sizes)
     rows = json.loads((tmp_path / "conversations" / "finetune.json").read_text())
     text_only = [row for row in rows if "image" not in row]
-    detailed = [row for row in rows if DETAIL_REQUEST in row["conversations"][0]["value"]]
+    first = [row["conversations"][0]["value"].removeprefix("<image>\n") for row in rows]
     several = [row for row in rows if len(row["conversations"]) >= 8]
     assert len(text_only) / len(rows) == pytest.approx(0.10, abs=0.08)
-    assert 0 < len(detailed) / len(rows) < 0.12
+    assert sum(request in REQUESTS for request in first) / len(rows) == pytest.approx(
+        0.10, abs=0.08
+    )
     assert len(several) > len(rows) / 2
     assert all("<image>" not in row["conversations"][0]["value"] for row in text_only)
 
