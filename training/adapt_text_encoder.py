@@ -14,7 +14,7 @@ from torch import Tensor
 
 from training.arguments import StageArguments
 from training.recipe import read_recipe
-from training.stage import StageTrainer, is_finished, run_stage, start_logging
+from training.stage import StageTrainer, is_finished, one_message, run_stage, start_logging
 from vision_tower.batches import CaptionTexts, TextCollator
 from vision_tower.captions import read_captions
 from vision_tower.export import check_exportable
@@ -84,4 +84,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -21,7 +21,7 @@ from training.llava import (
     unused_tower_parts,
 )
 from training.recipe import read_recipe
-from training.stage import is_finished, run_stage, start_logging
+from training.stage import is_finished, one_message, run_stage, start_logging
 
 logger = logging.getLogger("training")
 
@@ -70,4 +70,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

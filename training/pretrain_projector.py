@@ -22,7 +22,7 @@ from training.llava import (
     save_llava,
 )
 from training.recipe import read_recipe
-from training.stage import is_finished, run_stage, start_logging
+from training.stage import is_finished, one_message, run_stage, start_logging
 
 logger = logging.getLogger("training")
 
@@ -66,4 +66,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -1,9 +1,9 @@
 """What the four training stages share: arguments, the Trainer, and a run from start to finish.
 
 A stage script reads its recipe, calls `start_logging(args)`, returns at once if
-`is_finished(args)`, builds model and data, and calls `run_stage(trainer, save)`. The finished
-`output_dir` is itself the tower or MLLM directory. Scripts log through the logger "training": their
-`__name__` is "__main__" when they are run.
+`is_finished(args)`, builds model and data, and calls `run_stage(trainer, save)`, all of it under
+`one_message()`. The finished `output_dir` is itself the tower or MLLM directory. Scripts log through
+the logger "training": their `__name__` is "__main__" when they are run.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -35,8 +37,22 @@ def start_logging(args: StageArguments) -> None:
     """Log this project's lines on the first process; other libraries only when they warn."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.process_index == 0:
+        level = logging.DEBUG if args.log_level == "debug" else logging.INFO
         for name in ("training", "vision_tower", "mllm"):
-            logging.getLogger(name).setLevel(logging.INFO)
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """An error that the user can mend ends the process with its message alone, and status 1.
+
+    With --log_level debug its traceback is logged first. All other errors keep theirs.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        logger.debug("Where it happened:", exc_info=True)
+        sys.exit(f"error: {error}")
 
 
 class StageTrainer(Trainer):

@@ -8,7 +8,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.arguments import StageArguments
-from training.stage import StageTrainer, is_finished, last_checkpoint, parameter_table, run_stage
+from training.stage import (
+    StageTrainer,
+    is_finished,
+    last_checkpoint,
+    one_message,
+    parameter_table,
+    run_stage,
+)
 
 
 @dataclass
@@ -160,3 +167,17 @@ def test_the_parameter_table_counts():
 def test_a_stage_needs_a_place_for_its_result():
     with pytest.raises(ValueError, match=r"nothing is given for output_dir.*--output_dir"):
         Example(use_cpu=True)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no x.json"), ValueError("row 3 is empty")])
+def test_what_the_user_can_mend_ends_with_its_message(error, caplog):
+    caplog.set_level(logging.DEBUG, "training")
+    with pytest.raises(SystemExit) as end, one_message():
+        raise error
+    assert end.value.code == f"error: {error}"  # text: printed to stderr, status 1
+    assert caplog.records[0].exc_info
+
+
+def test_what_the_user_cannot_mend_keeps_its_traceback():
+    with pytest.raises(KeyError), one_message():
+        raise KeyError("a mistake of ours")
