@@ -2,8 +2,8 @@
 
     python scripts/miniature/build_models.py scripts/miniature/models
 
-Weights are kept in half precision (the CLIP's vision/ in single). On one core the CLIP takes about
-an hour, the Llama three quarters of one.
+Weights are kept in half precision (the CLIP's vision/ in single). On one core either takes
+about three quarters of an hour.
 """
 
 from __future__ import annotations
