@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -128,9 +129,15 @@ def _load_tower(
             f"from {', '.join(sorted(_SELECTIONS))}"
         )
     selection = _SELECTIONS[model_type]
-    loaded: Any = selection.tower_class.from_pretrained(
-        source, dtype=dtype, output_loading_info=True
-    )
+    try:
+        loaded: Any = selection.tower_class.from_pretrained(
+            source, dtype=dtype, output_loading_info=True
+        )
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{source} holds no weights of a vision tower that can be read ({error}): export or "
+            "copy it again"
+        ) from error
     tower, report = loaded
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])

@@ -18,7 +18,13 @@ def require_llava(directory: str | Path) -> None:
             f"{folder} has no config.json: give the output directory of training/finetune.py, or "
             "any LLaVA directory"
         )
-    settings, _ = LlavaConfig.get_config_dict(directory)
+    try:
+        settings, _ = LlavaConfig.get_config_dict(directory)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{directory} is neither a LLaVA directory nor a model that the hub gives: run "
+            f"training/pretrain_projector.py first, or check the name ({error})"
+        ) from error
     if settings.get("model_type") != LlavaConfig.model_type:
         raise ValueError(
             f"{directory} holds a {settings.get('model_type')!r} model, not LLaVA: give the output "

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from training.arguments import StageArguments
 from training.recipe import read_recipe
-from training.stage import StageTrainer, is_finished, one_message, run_stage, start_logging
+from training.row_order import row_order
+from training.stage import (
+    StageTrainer,
+    is_finished,
+    one_message,
+    run_stage,
+    start_logging,
+)
 from vision_tower.batches import CaptionTexts, TextCollator
 from vision_tower.captions import read_captions
 from vision_tower.export import check_exportable
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logger.info("Loading the tower %s.", args.tower)
     teacher = load_tower(args.tower)
-    check_exportable(teacher.visual)
+    check_exportable(teacher.visual, teacher.config["preprocess_cfg"])
 
     logger.info("Making a student with rotary positions for %d tokens.", args.context_length)
     student = teacher.with_rotary_text(args.context_length, args.rotary_base)
@@ -65,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     captions = read_captions(args.captions, image_root="", check_images=False)
 
     logger.info("Distilling on %d short and as many long captions.", len(captions))
+    texts = CaptionTexts(captions)
     trainer = StageTrainer(
         model=DistillationObjective(student.text, teacher.text, args.distillation),
         args=args,
-        train_dataset=CaptionTexts(captions),
+        train_dataset=texts,
+        train_sampler=row_order(texts, args.seed),
         data_collator=TextCollator(teacher.tokenizer),  # cuts at the teacher's window
     )
 

@@ -22,7 +22,7 @@ from mllm.conversations import Conversations
 from mllm.directory import require_llava
 from training.arguments import StageArguments
 from training.learning_check import LearningCheck
-from training.length_groups import LengthGroups
+from training.row_order import LengthGroups, RowOrder, row_order
 from training.stage import Save, StageTrainer, last_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,8 @@ def assemble_once(
                     dtype=dtype,
                     seed=args.seed,
                 )
+    if not directory.is_dir():
+        raise ValueError(f"the first process could not assemble {directory}: its message says why.")
     return directory
 
 
@@ -148,12 +150,13 @@ def open_llava(
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
     """The tower's modules behind the layer whose features are read; they never get a gradient."""
     tower = model.model.vision_tower
-    read = cast(
-        "int", model.config.vision_feature_layer
-    )  # -2: the output of all layers but the last
+    layers, read = tower.encoder.layers, model.config.vision_feature_layer
+    # Hidden state n is the output of n layers; of all of them, counted from the end, it is -1.
+    states = read if isinstance(read, list) else [read]
+    used = max(state if state >= 0 else len(layers) + 1 + state for state in states)
     on_the_way = {"embeddings", "pre_layrnorm", "encoder"}
     behind = [part for name, part in tower.named_children() if name not in on_the_way]
-    return [*tower.encoder.layers[read + 1 :], *behind]
+    return [*layers[used:], *behind]
 
 
 def keep_in_eval(module: nn.Module) -> None:
@@ -193,10 +196,10 @@ def llava_trainer(
     )
 
 
-def _sampler(args: LlavaArguments, rows: Conversations, image_tokens: int) -> LengthGroups | None:
-    """The order by length, or None for one of Trainer's own (which cannot see our lengths)."""
+def _sampler(args: LlavaArguments, rows: Conversations, image_tokens: int) -> RowOrder:
+    """The order that `args.train_sampling_strategy` names; Trainer's own cannot see our lengths."""
     if args.train_sampling_strategy != "group_by_length":
-        return None
+        return row_order(rows, args.seed, shuffle=args.train_sampling_strategy == "random")
     lengths = [
         # A token is about four characters.
         sum(map(len, row.turns)) // 4 + (0 if row.image is None else image_tokens)

@@ -2,8 +2,8 @@
 
 A stage script reads its recipe, calls `start_logging(args)`, returns at once if
 `is_finished(args)`, builds model and data, and calls `run_stage(trainer, save)`, all of it under
-`one_message()`. The finished `output_dir` is itself the tower or MLLM directory. Scripts log through
-the logger "training": their `__name__` is "__main__" when they are run.
+`one_message()`. The finished `output_dir` is itself the tower or MLLM directory. Scripts log
+through the logger "training": their `__name__` is "__main__" when they are run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from transformers.trainer_pt_utils import get_model_param_count
 
 from training.arguments import StageArguments
 from training.provenance import RECORD, differences, provenance, resolved_recipe
+from training.row_order import RowOrder, TellEpoch
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,12 @@ def one_message() -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         logger.debug("Where it happened:", exc_info=True)
-        sys.exit(f"error: {error}")
+        text = str(error)
+        if text.startswith("Caught "):  # what a DataLoader worker raised: its traceback as text
+            text = text.rpartition(f"{type(error).__name__}: ")[2].strip()
+        sys.exit(f"error: {text}")
 
 
 class StageTrainer(Trainer):
@@ -60,10 +64,10 @@ class StageTrainer(Trainer):
 
     Every scalar beside "loss" is logged under its own name, averaged since the last log and over
     ranks. A batch may carry `row_ids` (list of str): it never reaches the model and names the rows
-    if the loss is not finite. `train_sampler` replaces the stock order of the training rows.
+    if the loss is not finite. `train_sampler` orders the training rows.
     """
 
-    def __init__(self, *args, train_sampler: Sampler | None = None, **kwargs) -> None:  # noqa: ANN002, ANN003
+    def __init__(self, *args, train_sampler: RowOrder, **kwargs) -> None:  # noqa: ANN002, ANN003
         super().__init__(*args, **kwargs)
         if self.args.n_gpu > 1:  # DataParallel would split the rows that a loss sees together
             raise ValueError(
@@ -71,10 +75,11 @@ class StageTrainer(Trainer):
                 "or show it one with CUDA_VISIBLE_DEVICES."
             )
         self._train_sampler = train_sampler
+        self.add_callback(TellEpoch(train_sampler))
         self._named_losses: dict[str, list[Tensor]] = defaultdict(list)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        return self._train_sampler or super()._get_train_sampler(train_dataset)
+        return cast("Sampler", self._train_sampler)
 
     def compute_loss(
         self,
@@ -122,8 +127,15 @@ def is_finished(args: StageArguments) -> bool:
         _require_same_recipe(args, record, "a finished stage")
         logger.info("%s is finished (see %s): nothing to do.", args.output_dir, record)
         return True
-    if (output_dir / STARTED).is_file() and last_checkpoint(output_dir) is not None:
-        _require_same_recipe(args, output_dir / STARTED, "checkpoints of a stage")
+    if last_checkpoint(output_dir) is not None:
+        started = output_dir / STARTED
+        if not started.is_file():
+            raise ValueError(
+                f"{output_dir} holds checkpoints, and no {STARTED} that says by which recipe. "
+                "Choose another --output_dir, or delete this one to train again."
+            )
+        _require_same_recipe(args, started, "checkpoints of a stage")
+        _require_same_processes(args, started)
     return False
 
 
@@ -139,6 +151,16 @@ def _require_same_recipe(args: StageArguments, record: Path, what: str) -> None:
         )
 
 
+def _require_same_processes(args: StageArguments, started: Path) -> None:
+    """The order of the rows, and how many meet in a step, depend on it."""
+    processes = json.loads(started.read_text(encoding="utf-8"))["processes"]
+    if processes != args.world_size:
+        raise ValueError(
+            f"{args.output_dir} was begun with {processes} processes and cannot go on with "
+            f"{args.world_size}: start as many, or choose another --output_dir."
+        )
+
+
 def run_stage(trainer: StageTrainer, save: Save) -> None:
     """Train, from the last whole checkpoint in output_dir if there is one, and save the result.
 
@@ -147,7 +169,7 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
     `state`, never `model.state_dict()`). Files are written aside and renamed; recipe.json is last.
     """
     output_dir = Path(str(trainer.args.output_dir))
-    recipe = {"recipe": resolved_recipe(trainer.args)}
+    recipe = {"recipe": resolved_recipe(trainer.args), "processes": trainer.args.world_size}
     logger.info("Parameters:\n%s", parameter_table(cast("nn.Module", trainer.model)))
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None:
@@ -163,11 +185,7 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         save({name: tensor.cpu() for name, tensor in state.items()}, aside)
-        made = {
-            "stage": type(trainer.args).__name__,
-            **recipe,
-            "processes": trainer.args.world_size,
-        }
+        made = {"stage": type(trainer.args).__name__, **recipe}
         record = json.dumps({**made, **provenance()}, indent=2)
         (aside / RECORD).write_text(record + "\n", encoding="utf-8")
         _move_into(aside, output_dir)

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logger.info("Loading the tower %s.", args.tower)
     tower = load_tower(args.tower)
-    check_exportable(tower.visual)
+    check_exportable(tower.visual, tower.config["preprocess_cfg"])
     tower.requires_grad_(True)  # both encoders and the temperature
 
     logger.info("Reading captions and edit pairs.")

@@ -61,12 +61,12 @@ def _read_row(row: Any, where: str, image_root: Path) -> Caption:
         where = f"{where} (id {row['id']})"
         image = image_root / row["image"]
         [long] = [turn["value"] for turn in row["conversations"] if turn["from"] == "gpt"]
-    except (KeyError, TypeError, ValueError) as error:
+        long = " ".join(long.split())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{where}: {error!r}. A row needs id, image and conversations with one gpt turn, the "
             "caption. Mend or remove the row."
         ) from error
-    long = " ".join(long.split())
     if not long:
         raise ValueError(f"{where}: the caption is empty. Remove the row.")
     return Caption(row=where, image=image, short=first_sentence(long), long=long)

@@ -32,8 +32,9 @@ IN_BLOCK = {
 HIDDEN_ACT = {QuickGELU: "quick_gelu", nn.GELU: "gelu"}
 
 
-def check_exportable(visual: nn.Module) -> None:
-    """Raise ValueError, with the reason, if `visual` has no CLIPVisionModel that computes it."""
+def check_exportable(visual: nn.Module, preprocess: Mapping) -> None:
+    """Raise ValueError, with the reason, if `visual` has no CLIPVisionModel that computes it, or
+    its preprocess_cfg no CLIPImageProcessor."""
     if not isinstance(visual, VisionTransformer):
         reason = f"it is a {type(visual).__name__}, not open_clip's own vision transformer"
     elif visual.attn_pool is not None or visual.pool_type != "tok" or visual.final_ln_after_pool:
@@ -47,6 +48,7 @@ def check_exportable(visual: nn.Module) -> None:
     elif not all(_is_plain(block) for block in visual.transformer.resblocks):
         reason = "its blocks hold more than attention, MLP and two norms"
     else:
+        image_processor(sizes_of(visual)[0][0], preprocess)
         return
     raise ValueError(
         f"this tower's image side cannot be written as a transformers vision model: {reason}. "
@@ -139,7 +141,7 @@ def export_vision(
     visual: nn.Module, state: Mapping[str, Tensor], preprocess: Mapping, directory: Path
 ) -> None:
     """Write `vision/`: config.json, model.safetensors, preprocessor_config.json."""
-    check_exportable(visual)
+    check_exportable(visual, preprocess)
     assert isinstance(visual, VisionTransformer)
     vision_model(visual, state).save_pretrained(directory)
     image_processor(sizes_of(visual)[0][0], preprocess).save_pretrained(directory)

@@ -6,18 +6,19 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def decode(source: Path | bytes, where: str) -> Image.Image:
-    """An RGB picture from a file or from encoded bytes. `where` names file and row for the error.
+    """An RGB picture, upright, from a file or from encoded bytes. `where` names file and row.
 
-    Raises ValueError for a picture that is missing, truncated or no picture.
+    Raises ValueError for a picture that is missing, truncated, too large or no picture.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            return picture.convert("RGB")
-    except OSError as error:  # PIL's errors and a missing file alike
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    # PIL's errors, a missing file's among them; broken chunks of a png are its SyntaxError.
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{where}: the picture cannot be decoded ({error}). Fetch it again, or remove the row."
         ) from error

@@ -154,7 +154,10 @@ def _load_directory(directory: Path) -> Tower:
             f"{directory} holds no weights: {WEIGHTS} is missing. Copy it there, or make the tower "
             "again."
         )
-    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{directory / CONFIG} is no json ({error}): copy it again.") from error
     try:
         if "rotary_text" in config:
             return _load_rotary(directory, config)

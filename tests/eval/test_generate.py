@@ -137,3 +137,10 @@ def test_too_few_answers_stop(root: Path) -> None:
 
     with pytest.raises(RuntimeError, match="1 answers to 4 questions"):
         ask(Short(), root, 4)
+
+
+def test_answers_to_other_words_are_not_continued(root: Path) -> None:
+    path = ask(Parrot(), root, 10)
+    path.write_text(path.read_text().replace('"prompt": "xxx"', '"prompt": "yyy"'))
+    with pytest.raises(ValueError, match="question 2 was asked in other words; remove the file"):
+        ask(Parrot(), root, 10)

@@ -180,3 +180,15 @@ def test_a_tower_with_missing_weights_is_refused(parts, tmp_path):
     with pytest.raises(ValueError, match=r"lacks 1 weights.*encoder\.layers\.0\.mlp\.fc1\.weight"):
         assemble(str(tmp_path / "tower"), str(parts[2]), tmp_path / "mllm")
     assert not (tmp_path / "mllm").exists()
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_tower_whose_weights_are_gone_or_cut_off_is_refused(parts, tmp_path, left):
+    shutil.copytree(parts[0], tmp_path / "tower")
+    weights = tmp_path / "tower/vision/model.safetensors"
+    kept = weights.read_bytes()[:left]
+    weights.unlink()
+    if kept:
+        weights.write_bytes(kept)
+    with pytest.raises(ValueError, match=r"tower/vision holds no weights.*export or copy it again"):
+        assemble(str(tmp_path / "tower"), str(parts[2]), tmp_path / "mllm")

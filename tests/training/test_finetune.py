@@ -103,11 +103,16 @@ def test_each_part_gets_its_own_learning_rate():
     }
 
 
+def cut_off(whole, step, directory):
+    """What a run killed soon after its checkpoint at ``step`` would have left."""
+    shutil.copytree(whole / f"checkpoint-{step}", directory / f"checkpoint-{step}")
+    shutil.copy(whole / "recipe.json", directory / "started.json")
+
+
 def test_a_run_cut_off_after_a_checkpoint_ends_bit_equal(folder, tmp_path):
     flags = ["--save_steps", "2", "--save_total_limit", "5", "--max_steps", "5"]
     whole = train(folder, tmp_path / "whole", *flags)
-    (tmp_path / "cut").mkdir()
-    shutil.copytree(whole / "checkpoint-2", tmp_path / "cut/checkpoint-2")
+    cut_off(whole, 2, tmp_path / "cut")
     again = train(folder, tmp_path / "cut", *flags)
     first, second = (load_file(path / "model.safetensors") for path in (whole, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -121,8 +126,7 @@ def test_a_run_cut_off_after_a_checkpoint_ends_bit_equal(folder, tmp_path):
 def test_a_run_cut_off_in_its_second_epoch_sees_the_same_rows(folder, tmp_path):
     flags = ["--save_steps", "2", "--save_total_limit", "9", "--max_steps", "10"]  # 6 an epoch
     whole = train(folder, tmp_path / "whole", *flags)
-    (tmp_path / "cut").mkdir()
-    shutil.copytree(whole / "checkpoint-8", tmp_path / "cut/checkpoint-8")
+    cut_off(whole, 8, tmp_path / "cut")
     again = train(folder, tmp_path / "cut", *flags)
     first, second = (load_file(path / "model.safetensors") for path in (whole, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -131,5 +135,7 @@ def test_a_run_cut_off_in_its_second_epoch_sees_the_same_rows(folder, tmp_path):
 def test_a_directory_that_is_no_llava_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         train(folder, tmp_path / "out", start="data")
+    with pytest.raises(ValueError, match=r"nowhere is neither a LLaVA.*pretrain_projector"):
+        train(folder, tmp_path / "out", start="nowhere")
     with pytest.raises(ValueError, match="'llama' model"):
         train(folder, tmp_path / "out", start="llm")

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.arguments import StageArguments
+from training.row_order import row_order
 from training.stage import (
     StageTrainer,
     is_finished,
@@ -49,7 +50,14 @@ def trainer_in(tmp_path):
         fixed = {"report_to": "none", "disable_tqdm": True, "per_device_train_batch_size": 2}
         args = Example(output_dir=str(tmp_path / name), **{**settings, **fixed, **changes})
         rows = rows or [torch.tensor([float(i), 1.0]) for i in range(20)]
-        return StageTrainer(model=Model(), args=args, train_dataset=rows, data_collator=collate)
+        order = row_order(rows, args.seed)
+        return StageTrainer(
+            model=Model(),
+            args=args,
+            train_dataset=rows,
+            train_sampler=order,
+            data_collator=collate,
+        )
 
     return make
 
@@ -176,6 +184,41 @@ def test_what_the_user_can_mend_ends_with_its_message(error, caplog):
         raise error
     assert end.value.code == f"error: {error}"  # text: printed to stderr, status 1
     assert caplog.records[0].exc_info
+
+
+class Broken(torch.utils.data.Dataset):
+    def __getitem__(self, row):
+        raise ValueError(f"x.json row {row}: broken. Remove the row.")
+
+    def __len__(self):
+        return 1
+
+
+def test_of_what_a_dataloader_worker_raises_only_the_message_is_told():
+    with pytest.raises(SystemExit) as end, one_message():
+        next(iter(torch.utils.data.DataLoader(Broken(), num_workers=1)))
+    assert end.value.code == "error: x.json row 0: broken. Remove the row."
+
+
+def killed_before_the_result(trainer_in, directory):
+    run_stage(trainer_in(), lambda state, out: None)
+    (directory / "recipe.json").rename(directory / "started.json")
+
+
+def test_checkpoints_of_nobody_knows_what_are_refused(trainer_in, tmp_path):
+    killed_before_the_result(trainer_in, tmp_path / "out")
+    (tmp_path / "out/started.json").unlink()
+    with pytest.raises(ValueError, match=r"no started\.json"):
+        is_finished(trainer_in().args)
+
+
+def test_another_number_of_processes_does_not_go_on(trainer_in, tmp_path):
+    killed_before_the_result(trainer_in, tmp_path / "out")
+    assert not is_finished(trainer_in().args)
+    started = tmp_path / "out/started.json"
+    started.write_text(started.read_text().replace('"processes": 1', '"processes": 8'))
+    with pytest.raises(ValueError, match="begun with 8 processes and cannot go on with 1"):
+        is_finished(trainer_in().args)
 
 
 def test_what_the_user_cannot_mend_keeps_its_traceback():

@@ -60,6 +60,7 @@ def test_missing_pictures_are_told_before_training(tmp_path):
     [
         row(conversations=[{"from": "human", "value": "?"}]),
         row(conversations="text"),
+        row(conversations=[{"from": "gpt", "value": None}]),
         {"id": "a", "image": "a.jpg"},
         {"id": "a", "conversations": []},
         "text",

@@ -80,7 +80,6 @@ def test_files_that_are_no_edits_are_told(tmp_path):
             "edited_image.*cannot be decoded",
         ),
         ("source_image", None, "source_image.*no picture"),
-        ("target_caption", "", "target_caption is empty"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path, name, value, told):
@@ -89,3 +88,11 @@ def test_a_broken_row_is_named(tmp_path, name, value, told):
     assert edits[0].row
     with pytest.raises(ValueError, match=rf"a\.parquet row 1.*{told}"):
         edits[1]
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_caption_is_told_at_once(tmp_path, value):
+    good, bad = edit_row(np.random.default_rng(0)), edit_row(np.random.default_rng(1))
+    files = write(tmp_path / "a.parquet", [good, {**bad, "target_caption": value}])
+    with pytest.raises(ValueError, match=r"a\.parquet row 1: target_caption is empty"):
+        Edits(files)

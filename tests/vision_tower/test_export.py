@@ -107,11 +107,11 @@ def test_a_resize_mode_without_counterpart_is_refused():
 )
 def test_what_cannot_be_exported_says_why(changes, reason):
     with pytest.raises(ValueError, match=reason):
-        check_exportable(open_clip_visual(**changes))
+        check_exportable(open_clip_visual(**changes), PREPROCESS)
 
 
 def test_a_timm_tower_is_refused():
     vision = {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}
     visual = open_clip.CLIP(12, vision, {"layers": 1, "width": 8, "heads": 1}).visual
     with pytest.raises(ValueError, match="it is a TimmModel"):
-        check_exportable(visual)
+        check_exportable(visual, PREPROCESS)

@@ -30,3 +30,24 @@ def test_a_truncated_picture_names_its_row(tmp_path, kept):
 def test_a_missing_picture_names_its_row(tmp_path):
     with pytest.raises(ValueError, match=r"row 7.*none.png"):
         decode(tmp_path / "none.png", "row 7")
+
+
+def test_a_broken_chunk_of_a_png_names_its_row():
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    data = bytearray(encoded(Image.fromarray(noise)))
+    data[data.index(b"IDAT")] = 0  # PIL raises SyntaxError
+    with pytest.raises(ValueError, match=r"row 7.*cannot be decoded"):
+        decode(bytes(data), "row 7")
+
+
+def test_a_picture_too_large_names_its_row(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"row 7.*cannot be decoded.*decompression bomb"):
+        decode(encoded(Image.new("RGB", (40, 40))), "row 7")
+
+
+def test_a_photo_taken_sideways_stands_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
+    assert decode(tmp_path / "a.jpg", "row 1").size == (10, 20)

@@ -139,6 +139,8 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(base, tmp_path):
     refused(base, FileNotFoundError, str(base), WEIGHTS, "Copy it there")
     (base / WEIGHTS).write_bytes((tmp_path / "kept").read_bytes()[:5000])
     refused(base, ValueError, str(base), "broken")
+    (base / CONFIG).write_text("{")
+    refused(base, ValueError, str(base / CONFIG), "is no json")
 
 
 def test_a_rotary_tower_without_weights_is_refused(base, tmp_path):

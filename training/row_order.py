@@ -1,15 +1,45 @@
-"""Batches of rows of like length, as LLaVA-1.5 trains them, in an order that a resumed run
-repeats."""
+"""Orders of the training rows that a resumed run repeats: shuffled, or in batches of like length as
+LLaVA-1.5 trains them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, DistributedSampler, Sampler
+from transformers import TrainerCallback
 
 # Batches sorted together. More of them leave less padding but make the order less random.
 WINDOW = 16
+
+
+class RowOrder(Protocol):
+    """A sampler whose order is a function of the epoch, the same on all processes: accelerate deals
+    its batches out to them."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator: ...
+
+
+def row_order(rows: Dataset, seed: int, shuffle: bool = True) -> RowOrder:
+    """All rows, in an order by (seed, epoch), or as they stand."""
+    return DistributedSampler(rows, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
+
+
+class TellEpoch(TrainerCallback):
+    """Tells the sampler itself which epoch begins. Trainer tells the batch samplers around it; a
+    resumed run of several processes has one more of them than it looks through (5.23), and would
+    go on in the order of the first epoch."""
+
+    def __init__(self, sampler: RowOrder) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+        self.sampler.set_epoch(int(state.epoch or 0))
 
 
 class LengthGroups(Sampler[int]):
