@@ -24,7 +24,7 @@ say() { printf '\n\033[1m[%(%H:%M:%S)T] %s\033[0m\n' -1 "$*"; }
 
 # Both arms: the same language model, data, steps and seed; only the tower differs.
 multimodal() { # arm, tower, run directory, seed
-  say "$1 arm, stage 3 of 4: the projector learns to speak to the language model. About 2 minutes."
+  say "$1 arm, stage 3 of 4: the projector learns to speak to the language model. About 1 minute."
   python training/pretrain_projector.py $recipes/pretrain_projector.yaml --seed "$4" \
     --vision_tower "$2" --output_dir "$3/projector"
   say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 3 minutes."
@@ -46,7 +46,7 @@ for ((seed = 42; seed < 42 + seeds; seed++)); do # 42 is what the stages take by
   say "Seed $seed, CLIP-IN arm, stage 1 of 4: the text encoder gets rotary positions. About 2 minutes."
   python training/adapt_text_encoder.py $recipes/adapt_text_encoder.yaml --seed $seed \
     --tower $base --output_dir $run/clip-in/text-encoder
-  say "Seed $seed, CLIP-IN arm, stage 2 of 4: both encoders learn detail. About 10 minutes."
+  say "Seed $seed, CLIP-IN arm, stage 2 of 4: both encoders learn detail. About 11 minutes."
   python training/train_vision_tower.py $recipes/train_vision_tower.yaml --seed $seed \
     --tower $run/clip-in/text-encoder --output_dir $run/clip-in/tower
   multimodal "Seed $seed, CLIP-IN" $run/clip-in/tower $run/clip-in $seed
