@@ -52,7 +52,7 @@ fi
 # Told a number, deepspeed takes the first devices, whatever CUDA_VISIBLE_DEVICES says.
 LAUNCHER=(deepspeed)
 if [[ -n ${DEVICES:-} ]]; then LAUNCHER+=(--num_gpus "$DEVICES"); fi
-if grep -q '^use_cpu: true' "$RECIPE"; then DEVICES=1; fi
+if grep -q '^use_cpu: true' "$RECIPE"; then DEVICES=${DEVICES:-1}; fi
 DEVICES=${DEVICES:-$(python -c 'import torch; print(torch.accelerator.device_count())')}
 if [[ $DEVICES -gt 1 ]]; then
   if ! grep -q '^deepspeed:' "$RECIPE"; then DEEPSPEED=${DEEPSPEED:-training/deepspeed/zero2.json}; fi

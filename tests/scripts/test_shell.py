@@ -70,6 +70,12 @@ def test_finetune_shards_by_zero2_where_the_recipe_says_nothing(programs: Path) 
     ]
 
 
+def test_a_recipe_for_the_cpu_takes_one_process_whatever_devices_there_are(programs: Path) -> None:
+    recipe = "training/recipes/miniature/finetune.yaml"
+    command = run(programs, "finetune.sh", recipe)[1:]
+    assert command == ["python", "training/finetune.py", recipe, "--deepspeed", ""]
+
+
 def test_finetune_settings_then_flags(programs: Path) -> None:
     command = run(
         programs,
