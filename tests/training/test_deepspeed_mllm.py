@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.tiny_llava import row, write_language_model, write_rows, write_tower
+from tests.zero import write_config
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 10
@@ -103,7 +104,7 @@ def test_two_processes_give_the_losses_of_one(plain, folder, stage):
         "--nproc_per_node",
         "2",
     ]
-    config = str(ROOT / f"training/deepspeed/zero{stage}.json")
+    config = write_config(stage, folder)
     losses, out = train(folder, f"zero{stage}", launcher, 2, "--deepspeed", config)
     for ours, expected in zip(losses, plain[0], strict=True):
         assert ours == pytest.approx(expected, rel=1e-4)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.tiny_tower import write_captions, write_edits, write_tower
+from tests.zero import write_config
 from vision_tower.towers import load_tower
 
 ROOT = Path(__file__).parents[2]
@@ -78,13 +79,7 @@ def plain(flags, tmp_path_factory):
 def test_two_ranks_train_as_one_process(stage, plain, flags, tmp_path):
     """Stage 0 is torch's own DDP."""
     sizes = ["--per_device_train_batch_size", "4", "--edit_batch_size", "2"]
-    config = []
-    if stage:
-        ours = json.loads((ROOT / f"training/deepspeed/zero{stage}.json").read_text())
-        # Else ZeRO-3 would keep nearly all of so small a model whole on every rank.
-        ours["zero_optimization"]["stage3_param_persistence_threshold"] = 0
-        (tmp_path / "zero.json").write_text(json.dumps(ours))
-        config = ["--deepspeed", str(tmp_path / "zero.json")]
+    config = ["--deepspeed", write_config(stage, tmp_path)] if stage else []
     code = LAUNCHED if stage else PLAIN
     launch(code, [*flags, *sizes, *config, "--output_dir", str(tmp_path)], ranks=2)
     assert len(losses(tmp_path)) == STEPS
