@@ -25,20 +25,21 @@ class Answers(Protocol):
     ) -> list[str]: ...
 
 
-def answered(path: Path, made_by: dict[str, object]) -> dict[str, str]:
-    """The prompts, by id, that the answers file already answers; prepares it for appending.
+def answered_ids(path: Path, made_by: dict[str, object], questions: Sequence[Question]) -> set[str]:
+    """Ids that the answers file already has; prepares the file for appending.
 
     The line that a killed run left half written is cut off. Beside the file stands
     `<name>.by.json` with the model, data and decoding that the answers came from.
 
     Raises:
-        ValueError: the answers were made by another model, or with other data or decoding.
+        ValueError: the answers were made by another model, with other data or decoding, or to
+            other prompts.
     """
     origin = path.with_suffix(".by.json")
     if not path.is_file() or path.stat().st_size == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         origin.write_text(json.dumps(made_by, indent=1) + "\n", encoding="utf-8")
-        return {}
+        return set()
     before = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
     changed = [key for key, value in made_by.items() if before.get(key) != value]
     if changed:
@@ -52,7 +53,14 @@ def answered(path: Path, made_by: dict[str, object]) -> dict[str, str]:
         path.write_bytes(whole)
     # Not splitlines(): an answer may hold U+2028 and its kin, which json leaves as they are.
     rows = [json.loads(line) for line in whole.decode("utf-8").split("\n")[:-1]]
-    return {row["question_id"]: row["prompt"] for row in rows}
+    prompts = {question.id: question.prompt for question in questions}
+    for row in rows:
+        if prompts.get(row["question_id"], row["prompt"]) != row["prompt"]:
+            raise ValueError(
+                f"{path}: question {row['question_id']} was asked in other words; remove the file "
+                "to ask again, or choose another --output."
+            )
+    return {row["question_id"] for row in rows}
 
 
 def length_buckets(questions: Sequence[Question], batch_size: int) -> list[list[Question]]:
@@ -77,15 +85,9 @@ def generate_answers(
 
     Raises:
         RuntimeError: the model failed; names the batch's ids. Nothing is written for the batch.
-        ValueError: the answers that are there were made otherwise, or to other prompts.
+        ValueError: the answers that are there were made otherwise (`answered_ids`).
     """
-    done = answered(path, made_by)
-    for question in questions:
-        if done.get(question.id, question.prompt) != question.prompt:
-            raise ValueError(
-                f"{path}: question {question.id} was asked in other words; remove the file to ask "
-                "again, or choose another --output."
-            )
+    done = answered_ids(path, made_by, questions)
     pending = [question for question in questions if question.id not in done]
     if done:
         logger.info("%s: %d answers are there, %d to go", path, len(done), len(pending))
