@@ -33,7 +33,7 @@ from scripts.miniature.world import PLACES, SHAPES, Scene, random_scene_of
 
 Messages = list[dict[str, str]]
 CHOICES_A_LESSON = 6
-GRID = 6  # gist tokens a side; from two by two for a place a thing is read sooner than from one
+GRID = 6  # gist tokens a side, two by two for a place
 CHECK_REQUEST, LIST_REQUEST = "Which shapes are there?", "What are the objects like?"
 
 
