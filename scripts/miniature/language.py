@@ -50,14 +50,24 @@ def identity(thing: Thing) -> str:
     return f"{thing.colour} {thing.shape}"
 
 
+def _mention(thing: Thing, rng: random.Random) -> str:
+    """A thing as alt texts name it: one in five with its colour, its surface or its place."""
+    chance = rng.random()
+    if chance < 0.08:
+        return f"a {identity(thing)}"
+    if chance < 0.14:
+        return f"a {thing.surface} {thing.shape}"
+    return f"a {thing.shape} {at(thing.place)}" if chance < 0.20 else f"a {thing.shape}"
+
+
 def alt_text(scene: Scene, rng: random.Random) -> str:
     """A caption as the web writes them: the things that catch the eye, rarely how they look.
 
-    Small things go unmentioned unless there is nothing else; one thing in ten is given a colour.
+    Small things go unmentioned unless there is nothing else.
     """
     striking = [thing for thing in scene.things if thing.size == "large"] or list(scene.things[:1])
     named = rng.sample(striking, min(len(striking), rng.choice((1, 2, 2, 3))))
-    words = [f"a {identity(thing) if rng.random() < 0.1 else thing.shape}" for thing in named]
+    words = [_mention(thing, rng) for thing in named]
     ground = f" on {scene.background}" if rng.random() < 0.1 else ""
     return listing(words).capitalize() + ground + rng.choice(_ALT_ENDINGS) + "."
 
