@@ -17,8 +17,10 @@ import argparse
 import io
 import json
 import random
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from scripts.miniature.sizes import Sizes
 from scripts.miniature.world import EDITS, Edit, Scene, random_edit, random_scene_of
 
 CHUNK = 500  # rows a worker makes at a time; seeds belong to chunks, so workers change nothing
+COMPLETE = "complete"  # written last; says what was asked for
 TEXT_ONLY_SHARE, DESCRIPTION_SHARE = 0.1, 0.1
 
 
@@ -150,7 +153,6 @@ def _write_edits(executor: ProcessPoolExecutor, folder: Path, seed: int, sizes: 
 def _write_captions(executor: ProcessPoolExecutor, root: Path, seed: int, sizes: Sizes) -> None:
     images = root / "captions" / "images"
     images.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(f"{seed} captions")
     for title, held_out, total, path in (
         ("pictures", False, sizes.pictures, "share-captioner.json"),
         ("held-out pictures", True, sizes.held_out_pictures, "heldout.json"),
@@ -161,6 +163,7 @@ def _write_captions(executor: ProcessPoolExecutor, root: Path, seed: int, sizes:
         ]
         scenes = [scene for chunk in _run(executor, title, jobs) for scene in chunk]
         named = [(_picture_name(index, held_out), scene) for index, scene in enumerate(scenes)]
+        rng = random.Random(f"{seed} {title}")
         rows = [_caption_row(name, scene, rng) for name, scene in named]
         _write_json(root / "captions" / path, rows)
         if not held_out:
@@ -176,7 +179,11 @@ def write_data(root: Path, seed: int, sizes: Sizes) -> None:
         _write_edits(executor, root / "edits", seed, sizes)
         _write_captions(executor, root, seed, sizes)
     write_benchmarks(root, seed, sizes)
-    (root / "complete").touch()
+    (root / COMPLETE).write_text(_asked_for(seed, sizes))
+
+
+def _asked_for(seed: int, sizes: Sizes) -> str:
+    return json.dumps({"seed": seed} | asdict(sizes), indent=1) + "\n"
 
 
 def main() -> None:
@@ -186,10 +193,13 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if (arguments.root / "complete").exists():
+    complete, sizes = arguments.root / COMPLETE, Sizes()
+    if not complete.exists():
+        write_data(arguments.root, arguments.seed, sizes)
+    elif complete.read_text() == _asked_for(arguments.seed, sizes):
         print(f"{arguments.root} is complete: nothing to write.")
-        return
-    write_data(arguments.root, arguments.seed, Sizes())
+    else:
+        sys.exit(f"{arguments.root} holds data of another seed or size: give another folder.")
 
 
 if __name__ == "__main__":
