@@ -12,6 +12,8 @@ from transformers import TrainerCallback
 
 # Batches sorted together. More of them leave less padding but make the order less random.
 WINDOW = 16
+# Epochs are added to a seed, as DistributedSampler does; none of one seed may be one of the next.
+SEED_STRIDE = 100_000
 
 
 class RowOrder(Protocol):
@@ -27,7 +29,9 @@ class RowOrder(Protocol):
 
 def row_order(rows: Dataset, seed: int, shuffle: bool = True) -> RowOrder:
     """All rows, in an order by (seed, epoch), or as they stand."""
-    return DistributedSampler(rows, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
+    return DistributedSampler(
+        rows, num_replicas=1, rank=0, shuffle=shuffle, seed=SEED_STRIDE * seed
+    )
 
 
 class TellEpoch(TrainerCallback):
@@ -69,7 +73,7 @@ class LengthGroups(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        generator = torch.Generator().manual_seed(SEED_STRIDE * self.seed + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         # What fills no batch stays last, so that every other batch is whole.
         whole = len(order) - len(order) % self.batch_size
