@@ -199,7 +199,9 @@ def main() -> None:
     elif complete.read_text() == _asked_for(arguments.seed, sizes):
         print(f"{arguments.root} is complete: nothing to write.")
     else:
-        sys.exit(f"{arguments.root} holds data of another seed or size: give another folder.")
+        sys.exit(
+            f"{arguments.root} holds data of another seed or size: remove it, or name another."
+        )
 
 
 if __name__ == "__main__":

@@ -53,9 +53,13 @@ def test_a_finished_folder_is_left_as_it_is(
     written: Written, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = digests(written.root)
-    monkeypatch.setattr("sys.argv", ["write_data.py", str(written.root)])
+    monkeypatch.setattr(write_data, "Sizes", lambda: TINY)
+    monkeypatch.setattr("sys.argv", ["write_data.py", str(written.root), "--seed", str(SEED)])
     write_data.main()
     assert "nothing to write" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["write_data.py", str(written.root), "--seed", str(SEED + 1)])
+    with pytest.raises(SystemExit, match="another seed or size"):
+        write_data.main()
     assert digests(written.root) == before
 
 
