@@ -89,8 +89,7 @@ class StageTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Mapping]:
         row_ids = inputs.pop("row_ids", ["(the collator gave no row_ids)"])
-        told = super().compute_loss(model, inputs, True, num_items_in_batch)
-        loss, outputs = cast("tuple[Tensor, Mapping[str, Tensor]]", told)
+        loss, outputs = self.losses(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {self.state.global_step} on rank "
@@ -101,6 +100,13 @@ class StageTrainer(Trainer):
             if model.training and name != "loss" and torch.is_tensor(value) and value.ndim == 0:
                 self._named_losses[name].append(value.detach())
         return (loss, outputs) if return_outputs else loss
+
+    def losses(
+        self, model: nn.Module, inputs: dict, num_items_in_batch: Tensor | int | None
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """What to minimise, and what to log beside it by name."""
+        told = super().compute_loss(model, inputs, True, num_items_in_batch)
+        return cast("tuple[Tensor, Mapping[str, Tensor]]", told)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:  # the training log, not the final summary or an evaluation

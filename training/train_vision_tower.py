@@ -7,18 +7,27 @@ deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from training.arguments import StageArguments
+from training.contrastive import ContrastiveTrainer
 from training.recipe import read_recipe
-from training.stage import StageTrainer, is_finished, one_message, run_stage, start_logging
+from training.stage import is_finished, one_message, run_stage, start_logging
 from vision_tower.batches import CaptionsAndEdits, PairCollator, PairedSampler
 from vision_tower.captions import read_captions
 from vision_tower.edits import Edits
 from vision_tower.export import check_exportable
+from vision_tower.losses import image_anchored_loss, source_anchored_loss, symmetric_loss
 from vision_tower.objectives import ContrastiveObjective
 from vision_tower.towers import load_tower, save_tower
 
 logger = logging.getLogger("training")
+
+EDIT_LOSSES = {
+    "negclip": source_anchored_loss,
+    "tripletclip": image_anchored_loss,
+    "symmetric": symmetric_loss,
+}
 
 
 @dataclass
@@ -33,6 +42,9 @@ class TrainVisionTower(StageArguments):
     short_weight: float = field(default=1.0, metadata={"help": "Weight of L_short."})
     long_weight: float = field(default=1.0, metadata={"help": "Weight of L_long."})
     hard_negative_weight: float = field(default=1.0, metadata={"help": "Weight of L_HN."})
+    edit_loss: Literal["negclip", "tripletclip", "symmetric"] = field(
+        default="symmetric", metadata={"help": "Which anchors of an edit pair L_HN takes."}
+    )
 
     per_device_train_batch_size: int = field(
         default=256, metadata={"help": "Caption rows per device and step."}
@@ -45,11 +57,6 @@ class TrainVisionTower(StageArguments):
         self.require("tower", "captions", "image_root")
         if self.hard_negative_weight:
             self.require("edits")
-        if self.gradient_accumulation_steps > 1:
-            raise ValueError(
-                "gradient_accumulation_steps > 1 would shrink the negatives to one micro-batch's: "
-                "raise per_device_train_batch_size, or the number of devices."
-            )
         self.dataloader_drop_last = True  # every rank must bring as many rows to the global loss
         super().__post_init__()
 
@@ -68,19 +75,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("Reading captions and edit pairs.")
     captions = read_captions(args.captions, args.image_root)
     edits = Edits(args.edits) if args.hard_negative_weight else None
+    micro_batches = args.world_size * args.gradient_accumulation_steps
     sampler = PairedSampler(
         captions=len(captions),
         edits=0 if edits is None else len(edits),
-        batch_size=args.per_device_train_batch_size * args.world_size,
-        edit_batch_size=0 if edits is None else args.edit_batch_size * args.world_size,
+        batch_size=args.per_device_train_batch_size * micro_batches,
+        edit_batch_size=0 if edits is None else args.edit_batch_size * micro_batches,
         seed=args.seed,
     )
 
     logger.info("Training on %d captions and %d edit pairs.", len(captions), sampler.edits)
     objective = ContrastiveObjective(
-        tower, args.short_weight, args.long_weight, args.hard_negative_weight
+        tower,
+        args.short_weight,
+        args.long_weight,
+        args.hard_negative_weight,
+        EDIT_LOSSES[args.edit_loss],
     )
-    trainer = StageTrainer(
+    trainer = ContrastiveTrainer(
         model=objective,
         args=args,
         train_dataset=CaptionsAndEdits(captions, edits, tower.preprocess),

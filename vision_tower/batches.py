@@ -91,10 +91,12 @@ class PairedSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.captions
+        """Whole steps only: in a smaller one there would be fewer negatives."""
+        return self.captions - self.captions % self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
         order = np.random.default_rng((self.seed, 0, self.epoch)).permutation(self.captions)
+        order = order[: len(self)]
         first_step = self.epoch * (self.captions // self.batch_size)
         for slot, caption in enumerate(order.tolist()):
             step, place = divmod(slot, self.batch_size)

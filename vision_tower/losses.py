@@ -1,23 +1,30 @@
 """Contrastive losses as pure functions of L2-normalised features.
 
-Shape letters: B rows, D embedding. `scale` is the exponentiated temperature (logit_scale.exp()).
+Shape letters: B rows, D embedding, N columns, T rows of a tile. `scale` is the exponentiated
+temperature (logit_scale.exp()).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Features = Float[Tensor, "B D"]
 Scalar = Float[Tensor, ""]
 
+# Rows whose logits are in memory at a time: 128 MiB of fp32 against 32,768 columns. What a loss
+# takes then grows with the batch, not with its square.
+TILE = 1024
+
 
 def clip_loss(image_BD: Features, text_BD: Features, scale: Scalar) -> Scalar:
     """CLIP's symmetric InfoNCE: row i of one side belongs to row i of the other."""
-    logits_BB = scale * image_BD @ text_BD.T
-    return (_diagonal_loss(logits_BB) + _diagonal_loss(logits_BB.T)) / 2
+    return (_match_loss(image_BD, text_BD, scale) + _match_loss(text_BD, image_BD, scale)) / 2
 
 
 def negclip_loss(
@@ -27,27 +34,39 @@ def negclip_loss(
 
     1/2 [CE(s [A P^T | A N^T], B x 2B) + CE(s P A^T, B x B)], as TripletCLIP's reference code.
     """
-    near_BB = scale * anchor_BD @ positive_BD.T
-    far_BB = scale * anchor_BD @ negative_BD.T
-    return (_diagonal_loss(torch.cat((near_BB, far_BB), dim=1)) + _diagonal_loss(near_BB.T)) / 2
-
-
-def symmetric_hard_negative_loss(
-    source_image_BD: Features,
-    edited_image_BD: Features,
-    source_caption_BD: Features,
-    edited_caption_BD: Features,
-    scale: Scalar,
-) -> Scalar:
-    """CLIP-IN's L_HN: the sum of four NegCLIP terms, two with an image and two with a text anchor.
-
-    Over edit samples: (I_s; T_s, T_e) + (I_e; T_e, T_s) + (T_s; I_s, I_e) + (T_e; I_e, I_s).
-    """
+    candidates = torch.cat((positive_BD, negative_BD))
     return (
-        negclip_loss(source_image_BD, source_caption_BD, edited_caption_BD, scale)
-        + negclip_loss(edited_image_BD, edited_caption_BD, source_caption_BD, scale)
-        + negclip_loss(source_caption_BD, source_image_BD, edited_image_BD, scale)
-        + negclip_loss(edited_caption_BD, edited_image_BD, source_image_BD, scale)
+        _match_loss(anchor_BD, candidates, scale) + _match_loss(positive_BD, anchor_BD, scale)
+    ) / 2
+
+
+class EditFeatures(NamedTuple):
+    """Normalised features of edit pairs, each [E, D]."""
+
+    source_image: Tensor
+    edited_image: Tensor
+    source: Tensor  # captions
+    edited: Tensor
+
+
+def source_anchored_loss(pairs: EditFeatures, scale: Scalar) -> Scalar:
+    """NegCLIP's own use of an edit pair: the source picture, and the edited caption as negative."""
+    return negclip_loss(pairs.source_image, pairs.source, pairs.edited, scale)
+
+
+def image_anchored_loss(pairs: EditFeatures, scale: Scalar) -> Scalar:
+    """TripletCLIP's: (I_s; T_s, T_e) + (I_e; T_e, T_s), CLIP-IN's L_HN^I."""
+    return source_anchored_loss(pairs, scale) + negclip_loss(
+        pairs.edited_image, pairs.edited, pairs.source, scale
+    )
+
+
+def symmetric_loss(pairs: EditFeatures, scale: Scalar) -> Scalar:
+    """CLIP-IN's L_HN = L_HN^I + L_HN^T: also (T_s; I_s, I_e) + (T_e; I_e, I_s)."""
+    return (
+        image_anchored_loss(pairs, scale)
+        + negclip_loss(pairs.source, pairs.source_image, pairs.edited_image, scale)
+        + negclip_loss(pairs.edited, pairs.edited_image, pairs.source_image, scale)
     )
 
 
@@ -61,6 +80,15 @@ def mse_distillation(student_BD: Features, teacher_BD: Features) -> Scalar:
     return F.mse_loss(student_BD, teacher_BD)
 
 
-def _diagonal_loss(logits: Float[Tensor, "B N"]) -> Scalar:
-    """Cross-entropy where row i's right answer is column i."""
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+def _match_loss(rows_BD: Features, columns_ND: Float[Tensor, "N D"], scale: Scalar) -> Scalar:
+    """Cross-entropy of scale * rows @ columns.T, where row i's right answer is column i."""
+    answer_B = torch.arange(len(rows_BD), device=rows_BD.device)
+    losses = [
+        checkpoint(_tile_loss, rows_TD, answer_T, columns_ND, scale, use_reentrant=False)
+        for rows_TD, answer_T in zip(rows_BD.split(TILE), answer_B.split(TILE), strict=True)
+    ]
+    return torch.stack(losses).sum() / len(rows_BD)
+
+
+def _tile_loss(rows_TD: Tensor, answer_T: Tensor, columns_ND: Tensor, scale: Scalar) -> Scalar:
+    return F.cross_entropy(scale * rows_TD @ columns_ND.T, answer_T, reduction="sum")

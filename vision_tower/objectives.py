@@ -5,6 +5,7 @@ Shape letters: B captions, E edit pairs, N = B + 2E, L tokens, D embedding, W ra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,13 +14,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vision_tower.losses import (
+    EditFeatures,
     clip_loss,
     cosine_distillation,
     mse_distillation,
-    symmetric_hard_negative_loss,
+    symmetric_loss,
 )
 from vision_tower.towers import Tower
 
+EditLoss = Callable[[EditFeatures, Tensor], Tensor]
+
+EDIT_IMAGES, EDIT_CAPTIONS = ("source_image", "edited_image"), ("source", "edited")
 DISTILLATIONS = {"cosine": cosine_distillation, "mse": mse_distillation}
 
 
@@ -47,14 +52,20 @@ class DistillationObjective(nn.Module):
 class ContrastiveObjective(nn.Module):
     """Stage 2: L = short L_short + long L_long + hard_negative L_HN, over all ranks' rows.
 
-    A part of weight 0 is neither encoded nor computed. Every rank must bring as many rows.
+    Calling it encodes a batch; `losses` are of features, which may be of several batches. A part of
+    weight 0 is neither encoded nor computed. Every rank must bring as many rows.
     """
 
     def __init__(
-        self, tower: Tower, short: float = 1.0, long: float = 1.0, hard_negative: float = 1.0
+        self,
+        tower: Tower,
+        short: float = 1.0,
+        long: float = 1.0,
+        hard_negative: float = 1.0,
+        edit_loss: EditLoss = symmetric_loss,
     ) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower, self.edit_loss = tower, edit_loss
         self.weights = {"short": short, "long": long, "hard_negative": hard_negative}
         if min(self.weights.values()) < 0 or not any(self.weights.values()):
             raise ValueError(f"the weights {self.weights} must be >= 0, one of them > 0.")
@@ -69,7 +80,10 @@ class ContrastiveObjective(nn.Module):
         short_tokens: Int[Tensor, "N L"],
         long_tokens: Int[Tensor, "B L2"],
     ) -> dict[str, Tensor]:
-        """Rows of pictures and of short texts: B captions, then E sources, then E edited."""
+        """Normalised features by name, [B, D] or [E, D], and the scale.
+
+        Rows of pictures and of short texts: B captions, then E sources, then E edited.
+        """
         short, long, hard_negative = (weight > 0 for weight in self.weights.values())
         captions = len(long_tokens)
         pairs = (len(pixel_values) - captions) // 2 if hard_negative else 0
@@ -78,22 +92,24 @@ class ContrastiveObjective(nn.Module):
         texts = [short_tokens[0 if short else captions : end], long_tokens[: captions * long]]
         features, scale = self.tower(images, texts)
         sizes = [captions * (short or long), pairs, pairs, captions * short, pairs, pairs]
-        parts = gather_ranks(torch.cat(features)).split([*sizes, captions * long], dim=1)
-        return self._losses([part.flatten(0, 1) for part in parts], scale)
+        parts = torch.cat(features).split([*sizes, captions * long])
+        named = zip(("image", *EDIT_IMAGES, "short", *EDIT_CAPTIONS, "long"), parts, strict=True)
+        return {name: part for name, part in named if len(part)} | {"scale": scale}
 
-    def _losses(self, features: list[Float[Tensor, "_ D"]], scale: Tensor) -> dict[str, Tensor]:
-        image, source_image, edited_image, short, source, edited, long = features
-        losses = {}
+    def losses(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted sum as "loss", each part by its name, and the scale."""
+        told = dict(features)
+        scale, losses = told.pop("scale"), {}
+        part = dict(zip(told, gather_ranks(list(told.values())), strict=True))
         # Under autocast the logits would be bf16, whose steps near 100 are half a unit.
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(scale.device.type, enabled=False):
             if self.weights["short"]:
-                losses["short"] = clip_loss(image, short, scale)
+                losses["short"] = clip_loss(part["image"], part["short"], scale)
             if self.weights["long"]:
-                losses["long"] = clip_loss(image, long, scale)
+                losses["long"] = clip_loss(part["image"], part["long"], scale)
             if self.weights["hard_negative"]:
-                losses["hard_negative"] = symmetric_hard_negative_loss(
-                    source_image, edited_image, source, edited, scale
-                )
+                pairs = EditFeatures(*(part[name] for name in (*EDIT_IMAGES, *EDIT_CAPTIONS)))
+                losses["hard_negative"] = self.edit_loss(pairs, scale)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         return {"loss": total, **losses, "logit_scale": scale}
 
@@ -121,6 +137,10 @@ class GatherRanks(torch.autograd.Function):
         return gradient[dist.get_rank()] * dist.get_world_size()
 
 
-def gather_ranks(rows: Float[Tensor, "rows D"]) -> Float[Tensor, "W rows D"]:
-    """Rows of every rank, with gradient; of this process alone where there is no process group."""
-    return GatherRanks.apply(rows) if dist.is_initialized() else rows[None]
+def gather_ranks(parts: list[Float[Tensor, "_ D"]]) -> list[Float[Tensor, "_ D"]]:
+    """Each part's rows of every rank, with gradient, by one exchange; the parts themselves where
+    there is no process group."""
+    if not dist.is_initialized():
+        return parts
+    rows = GatherRanks.apply(torch.cat(parts)).split([len(part) for part in parts], dim=1)
+    return [part.flatten(0, 1) for part in rows]

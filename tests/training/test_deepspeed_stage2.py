@@ -75,10 +75,14 @@ def plain(flags, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_two_ranks_train_as_one_process(stage, plain, flags, tmp_path):
+@pytest.mark.parametrize(
+    ("stage", "micro_batches"), [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]
+)
+def test_two_ranks_train_as_one_process(stage, micro_batches, plain, flags, tmp_path):
     """Stage 0 is torch's own DDP."""
-    sizes = ["--per_device_train_batch_size", "4", "--edit_batch_size", "2"]
+    rows, pairs = str(4 // micro_batches), str(2 // micro_batches)
+    sizes = ["--per_device_train_batch_size", rows, "--edit_batch_size", pairs]
+    sizes += ["--gradient_accumulation_steps", str(micro_batches)]
     config = ["--deepspeed", write_config(stage, tmp_path)] if stage else []
     code = LAUNCHED if stage else PLAIN
     launch(code, [*flags, *sizes, *config, "--output_dir", str(tmp_path)], ranks=2)

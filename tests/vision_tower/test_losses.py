@@ -6,12 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from vision_tower import losses
 from vision_tower.losses import (
+    EditFeatures,
     clip_loss,
     cosine_distillation,
+    image_anchored_loss,
     mse_distillation,
     negclip_loss,
-    symmetric_hard_negative_loss,
+    source_anchored_loss,
+    symmetric_loss,
 )
 
 ONE = torch.tensor(1.0)
@@ -56,30 +60,45 @@ def test_negclip_is_the_equation():
     assert told.item() == pytest.approx(naive_negclip(anchor, positive, negative, 9.0), abs=1e-5)
 
 
-def test_hard_negative_loss_is_the_sum_of_the_four_terms_of_clip_in():
-    source_image, edited_image, source, edited = (unit(seed) for seed in range(4))
-    told = symmetric_hard_negative_loss(source_image, edited_image, source, edited, 5 * ONE)
-    terms = [
+@pytest.mark.parametrize(
+    ("loss", "terms"), [(source_anchored_loss, 1), (image_anchored_loss, 2), (symmetric_loss, 4)]
+)
+def test_losses_of_edit_pairs_are_the_ladder_of_clip_ins_figure(loss, terms):
+    """NegCLIP has the first of the four terms, TripletCLIP the two with an image as anchor."""
+    source_image, edited_image, source, edited = pairs = EditFeatures(*map(unit, range(4)))
+    ladder = [
         (source_image, source, edited),
         (edited_image, edited, source),
         (source, source_image, edited_image),
         (edited, edited_image, source_image),
     ]
-    expected = sum(naive_negclip(*term, 5.0) for term in terms)
-    assert told.item() == pytest.approx(expected, abs=1e-5)
+    expected = sum(naive_negclip(*term, 5.0) for term in ladder[:terms])
+    assert loss(pairs, 5 * ONE).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_in_tiles_has_the_value_and_gradients_of_the_whole(monkeypatch):
+    def value_and_gradients():
+        features = [unit(seed, rows=11).requires_grad_() for seed in range(3)]
+        scale = torch.tensor(20.0, requires_grad=True)
+        loss = negclip_loss(*features, scale)
+        return loss, *torch.autograd.grad(loss, [*features, scale])
+
+    whole = value_and_gradients()
+    monkeypatch.setattr(losses, "TILE", 4)  # 4, 4 and 3 rows
+    for tiled, expected in zip(value_and_gradients(), whole, strict=True):
+        torch.testing.assert_close(tiled, expected, rtol=1e-5, atol=1e-7)
 
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.5, 50))
 def test_symmetries(seed, scale):
-    source_image, edited_image, source, edited = (unit(seed + i) for i in range(4))
+    pairs = EditFeatures(*(unit(seed + i) for i in range(4)))
+    source_image, edited_image, source, edited = pairs
     scale, order = torch.tensor(scale), torch.randperm(5)
-    told = symmetric_hard_negative_loss(source_image, edited_image, source, edited, scale)
-    back = symmetric_hard_negative_loss(edited_image, source_image, edited, source, scale)
-    modalities = symmetric_hard_negative_loss(source, edited, source_image, edited_image, scale)
-    shuffled = symmetric_hard_negative_loss(
-        source_image[order], edited_image[order], source[order], edited[order], scale
-    )
+    told = symmetric_loss(pairs, scale)
+    back = symmetric_loss(EditFeatures(edited_image, source_image, edited, source), scale)
+    modalities = symmetric_loss(EditFeatures(source, edited, source_image, edited_image), scale)
+    shuffled = symmetric_loss(EditFeatures(*(part[order] for part in pairs)), scale)
     for other in (back, modalities, shuffled):
         torch.testing.assert_close(told, other, rtol=1e-4, atol=1e-5)
     assert negclip_loss(source_image, source, edited, scale) > clip_loss(
