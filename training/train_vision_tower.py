@@ -37,7 +37,13 @@ class TrainVisionTower(StageArguments):
     tower: str = field(default="", metadata={"help": "Tower directory, of stage 1 for long texts."})
     captions: list[str] = field(default_factory=list, metadata={"help": "ShareGPT4V json files."})
     image_root: str = field(default="", metadata={"help": "Folder of the captions' image paths."})
-    edits: list[str] = field(default_factory=list, metadata={"help": "UltraEdit parquet files."})
+    edits: list[str] = field(
+        default_factory=list, metadata={"help": "Edit pairs: parquet, json, tar or folders."}
+    )
+    edit_image_root: str = field(default="", metadata={"help": "Folder of the edits' paths."})
+    edit_captions: list[str] = field(
+        default_factory=list, metadata={"help": "Captions of edits that have none: json-lines."}
+    )
     edit_batch_size: int = field(default=256, metadata={"help": "Edit pairs per device and step."})
     short_weight: float = field(default=1.0, metadata={"help": "Weight of L_short."})
     long_weight: float = field(default=1.0, metadata={"help": "Weight of L_long."})
@@ -74,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logger.info("Reading captions and edit pairs.")
     captions = read_captions(args.captions, args.image_root)
-    edits = Edits(args.edits) if args.hard_negative_weight else None
+    edits = None
+    if args.hard_negative_weight:
+        edits = Edits(args.edits, args.edit_image_root, args.edit_captions)
     micro_batches = args.world_size * args.gradient_accumulation_steps
     sampler = PairedSampler(
         captions=len(captions),

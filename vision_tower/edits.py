@@ -1,31 +1,29 @@
-"""Read edit pairs in UltraEdit's parquet: columns source_image, edited_image (a {"bytes", "path"}
-struct or raw bytes), source_caption, target_caption, edit_prompt."""
+"""Read edit pairs from any of the published edit data sets (`vision_tower.edit_formats`)."""
 
 from __future__ import annotations
 
 import bisect
-import glob
 import itertools
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
+from vision_tower.edit_formats import EditColumns, Stored, StoredEdit, recognise
 from vision_tower.images import decode
+from vision_tower.tables import expand, open_table
 
-IMAGES = ("source_image", "edited_image")
-CAPTIONS = ("source_caption", "target_caption")
-COLUMNS = (*IMAGES, *CAPTIONS, "edit_prompt")
+Captions = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One edit pair. `row` says where it was read."""
+    """One edit pair. `row` says where it was read; `kind` is its edit_type, if it has one."""
 
     row: str
     source_image: Image.Image
@@ -33,89 +31,133 @@ class Edit:
     source_caption: str
     edited_caption: str
     instruction: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One pair of every row of a file."""
+
+    file: Path
+    table: datasets.Dataset
+    columns: EditColumns
+    inverse: bool
+
+    def id(self, row: int) -> str:
+        return f"{self.file.name}:{row}{'/inverse' if self.inverse else ''}"
 
 
 class Edits:
-    """Map-style over all rows of all files; pictures are decoded when a row is asked for."""
+    """Map-style over all pairs of all files; pictures are decoded when a pair is asked for."""
 
-    def __init__(self, files: Sequence[str | Path]) -> None:
-        """`files`: parquet files or glob patterns. Raises FileNotFoundError or ValueError."""
-        self.files = _expand(files)
-        rows = [_checked_rows(file) for file in self.files]
-        self._ends = list(itertools.accumulate(rows))
-        self.table = datasets.load_dataset("parquet", data_files=self.files, split="train")
-        for name in IMAGES:
-            if isinstance(self.table.features[name], datasets.Image):
-                # Decoding is ours: it names the row of a broken picture.
-                self.table = self.table.cast_column(name, datasets.Image(decode=False))
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        image_root: str | Path = "",
+        captions: Sequence[str | Path] = (),
+    ) -> None:
+        """
+        Args:
+            files: or glob patterns, or InstructPix2Pix's folders.
+            image_root: what paths of pictures are relative to.
+            captions: json-lines {"id": "<file name>:<row>", "source_caption", "target_caption"} for
+                data sets without captions; they take the place of what there is.
+
+        Raises FileNotFoundError or ValueError that names file, row and remedy.
+        """
+        self.image_root = Path(image_root)
+        self._captions = _read_captions(captions)
+        self._parts = [part for file in expand(files) for part in _parts_of(file)]
+        self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
+        for part in self._parts:
+            self._require_captions(part)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return self._ends[-1]
 
-    def where(self, row: int) -> str:
-        """The file a row came from and its place there."""
-        number = bisect.bisect_right(self._ends, row)
-        return f"{self.files[number]} row {row - (self._ends[number - 1] if number else 0)}"
+    def stored(self, index: int) -> tuple[str, StoredEdit]:
+        """Where a pair was read, and the pair with its pictures undecoded."""
+        number = bisect.bisect_right(self._ends, index)
+        part = self._parts[number]
+        row = index - (self._ends[number - 1] if number else 0)
+        edit = part.columns.read(part.table[row])
+        where = f"{part.file} row {row}{' (inverse)' if part.inverse else ''}"
+        if part.id(row) in self._captions:
+            source, edited = self._captions[part.id(row)]
+            edit = replace(edit, source_caption=source, edited_caption=edited)
+        return where, edit
 
-    def __getitem__(self, row: int) -> Edit:
-        values = self.table[row]
-        where = self.where(row)
+    def __getitem__(self, index: int) -> Edit:
+        where, edit = self.stored(index)
         return Edit(
             row=where,
-            source_image=_picture(values["source_image"], f"{where}, source_image"),
-            edited_image=_picture(values["edited_image"], f"{where}, edited_image"),
-            source_caption=values["source_caption"],
-            edited_caption=values["target_caption"],
-            instruction=values["edit_prompt"],
+            source_image=self._picture(edit.source_image, f"{where}, source_image"),
+            edited_image=self._picture(edit.edited_image, f"{where}, edited_image"),
+            source_caption=edit.source_caption,
+            edited_caption=edit.edited_caption,
+            instruction=edit.instruction,
+            kind=edit.kind,
         )
 
+    def _picture(self, value: Stored, where: str) -> Image.Image:
+        if isinstance(value, dict):
+            value = value["bytes"] or value["path"]
+        if not value:
+            raise ValueError(f"{where}: there is no picture. Remove the row.")
+        if isinstance(value, str):
+            return decode(self._inside(Path(value), where), where)
+        return decode(value, where)
 
-def _expand(patterns: Sequence[str | Path]) -> list[str]:
-    files = []
-    for pattern in map(str, patterns):
-        found = sorted(glob.glob(pattern))  # noqa: PTH207, patterns may be absolute
-        if not found:
-            raise FileNotFoundError(f"no file {pattern!r}: give --edits parquet files or patterns.")
-        files += found
-    return files
+    def _inside(self, path: Path, where: str) -> Path:
+        if not path.is_absolute() and ".." in path.parts:
+            raise ValueError(f"{where}: the path {path} leads out of the image root. Mend the row.")
+        return self.image_root / path
 
-
-def _checked_rows(file: str) -> int:
-    """How many rows a parquet file has; ValueError if it has none, or lacks a column or caption."""
-    try:
-        found = pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file} is not parquet ({error}): fetch it again.") from error
-    missing = [name for name in COLUMNS if name not in found.schema_arrow.names]
-    if missing:
-        raise ValueError(
-            f"{file}: no column {', '.join(missing)} (there are "
-            f"{', '.join(found.schema_arrow.names)}). Rename them to UltraEdit's."
-        )
-    if not found.metadata.num_rows:
-        raise ValueError(f"{file} has no row. Leave it out of --edits.")
-    _check_captions(found, file)
-    return found.metadata.num_rows
-
-
-def _check_captions(found: pq.ParquetFile, file: str) -> None:
-    """Raise ValueError for an empty caption. Pictures are far too many bytes to look at here."""
-    start = 0
-    for batch in found.iter_batches(columns=list(CAPTIONS)):
-        for name in CAPTIONS:
-            length = pc.call_function("utf8_length", [batch[name].cast(pa.string())])
-            place = pc.index(pc.fill_null(length, 0), 0).as_py()
-            if place >= 0:
-                raise ValueError(f"{file} row {start + place}: {name} is empty. Remove the row.")
-        start += batch.num_rows
+    def _require_captions(self, part: _Part) -> None:
+        rows = range(len(part.table))
+        if part.columns.captions:
+            lacking = sorted(
+                {row for name in part.columns.captions for row in _empty(part.table, name)}
+            )
+        else:
+            lacking = list(rows)
+        lacking = [row for row in lacking if part.id(row) not in self._captions]
+        if lacking:
+            raise ValueError(
+                f"{part.file} row {lacking[0]}: a caption is empty ({len(lacking)} of {len(rows)} "
+                "rows in all). Remove the rows, or give their captions by --edit_captions."
+            )
 
 
-def _picture(value: dict | bytes | None, where: str) -> Image.Image:
-    source: bytes | Path | None
-    if isinstance(value, dict):
-        source = value["bytes"] or (Path(value["path"]) if value["path"] else None)
-    else:
-        source = value
-    if not source:
-        raise ValueError(f"{where}: there is no picture. Remove the row.")
-    return decode(source, where)
+def _parts_of(file: Path) -> list[_Part]:
+    table = open_table(file)
+    pairs = recognise(table.column_names, str(file))
+    return [_Part(file, table, pair, inverse=number > 0) for number, pair in enumerate(pairs)]
+
+
+def _empty(table: datasets.Dataset, column: str) -> list[int]:
+    """Rows whose text is empty or null."""
+    texts = table.data.column(column)
+    if pa.types.is_null(texts.type):
+        return list(range(len(table)))
+    length = pc.fill_null(pc.call_function("binary_length", [texts]), 0)
+    return pc.call_function("indices_nonzero", [pc.equal(length, pa.scalar(0))]).to_pylist()
+
+
+def _read_captions(files: Sequence[str | Path]) -> Captions:
+    captions: Captions = {}
+    for file in expand(files):
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    row = json.loads(line)
+                    told = row["id"], row["source_caption"].strip(), row["target_caption"].strip()
+                except (ValueError, KeyError, AttributeError, TypeError) as error:
+                    raise ValueError(
+                        f"{file} line {number}: {error!r}. A line is json with id, source_caption "
+                        "and target_caption."
+                    ) from error
+                if not all(told):
+                    raise ValueError(f"{file} line {number}: a caption is empty. Remove the line.")
+                captions[told[0]] = told[1:]
+    return captions

@@ -91,19 +91,18 @@ class Edits:
 
 def read_pairs(path: Path, edits: edit_files.Edits) -> list[EditPair]:
     """Captions and kinds of one file's rows; pictures stay in the file, named by row and column."""
-    columns = edits.table.column_names
-    kinds = list(edits.table["edit_type"]) if "edit_type" in columns else [None] * len(edits)
+    stored = (edits.stored(row)[1] for row in range(len(edits)))
     return [
         EditPair(
             id=f"{path.stem}-{row}",
-            kind=kinds[row] or "",
+            kind=edit.kind,
             captions=(edit.source_caption, edit.edited_caption),
             images=(
                 cell_name(path.name, row, "source_image"),
                 cell_name(path.name, row, "edited_image"),
             ),
         )
-        for row, edit in enumerate(edits[n] for n in range(len(edits)))
+        for row, edit in enumerate(stored)
     ]
 
 
