@@ -35,7 +35,13 @@ class TrainVisionTower(StageArguments):
     """Defaults: Long-CLIP's, FG-CLIP's and HiMo-CLIP's common recipe, over 8 GPUs."""
 
     tower: str = field(default="", metadata={"help": "Tower directory, of stage 1 for long texts."})
-    captions: list[str] = field(default_factory=list, metadata={"help": "ShareGPT4V json files."})
+    captions: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Long captions: json, parquet, csv, tar or folders."},
+    )
+    caption_columns: dict[str, str] = field(
+        default_factory=dict, metadata={"help": "image, long, short: columns of a set of your own."}
+    )
     image_root: str = field(default="", metadata={"help": "Folder of the captions' image paths."})
     edits: list[str] = field(
         default_factory=list, metadata={"help": "Edit pairs: parquet, json, tar or folders."}
@@ -79,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tower.requires_grad_(True)  # both encoders and the temperature
 
     logger.info("Reading captions and edit pairs.")
-    captions = read_captions(args.captions, args.image_root)
+    captions = read_captions(args.captions, args.image_root, columns=args.caption_columns)
     edits = None
     if args.hard_negative_weight:
         edits = Edits(args.edits, args.edit_image_root, args.edit_captions)

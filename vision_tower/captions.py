@@ -1,77 +1,126 @@
-"""Read captions in ShareGPT4V's json: a list of rows like
-`{"id": ..., "image": path, "conversations": [{"from": "human"}, {"from": "gpt", "value": ...}]}`.
-
-The gpt turn is the long caption, its first sentence the short one (Long-CLIP's and TULIP's rule).
-"""
+"""Read pictures with long and short captions from any of the published sets
+(`vision_tower.caption_formats`), or from a table with other columns."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from vision_tower.images import require_files
+import datasets
+
+from vision_tower.caption_formats import CaptionColumns, recognise
+from vision_tower.images import inside, require_files
+from vision_tower.tables import expand, locate, open_table
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One described picture. `row` says where it was read: "<file> row <n> (id <id>)"."""
+    """One described picture, encoded or in a file. `row` says where it was read:
+    "<file> row <n> (id <id>)"."""
 
     row: str
-    image: Path
+    image: Path | bytes
     short: str
     long: str
 
 
-def read_captions(
-    files: Sequence[str | Path], image_root: str | Path, check_images: bool = True
-) -> list[Caption]:
-    """All rows of all files, in order. `image_root` is what the rows' image paths are relative to.
+@dataclass(frozen=True)
+class _Part:
+    file: Path
+    table: datasets.Dataset
+    columns: CaptionColumns
 
-    Raises FileNotFoundError or ValueError that names file, row and remedy, for pictures too unless
-    `check_images` is off.
+
+class Captions(Sequence[Caption]):
+    """Map-style over all rows of all files, in order; rows stay on disk until asked for."""
+
+    def __init__(
+        self, files: Sequence[str | Path], image_root: str | Path, columns: Mapping[str, str]
+    ) -> None:
+        self.image_root = Path(image_root)
+        self._parts = [_opened(file, columns) for file in expand(files)]
+        self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Caption: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Caption]: ...
+    def __getitem__(self, index: int | slice) -> Caption | list[Caption]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number, row = locate(self._ends, index)
+        part = self._parts[number]
+        return self._caption(part, row, part.table[row])
+
+    def __iter__(self) -> Iterator[Caption]:
+        for part in self._parts:
+            for row, values in enumerate(part.table):
+                yield self._caption(part, row, values)
+
+    def _caption(self, part: _Part, row: int, values: dict[str, Any]) -> Caption:
+        where = f"{part.file} row {row}"
+        try:
+            where += f" (id {values['id']})" if "id" in values else ""
+            image = values[part.columns.image]
+            stored = (image["bytes"] or image["path"]) if isinstance(image, dict) else image
+            if not stored:
+                raise ValueError("there is no picture")
+            short, long = part.columns.texts(values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{where}: {error}. A row needs a picture and a caption; ShareGPT4V's caption is "
+                "the one gpt turn of its conversations. Mend or remove the row."
+            ) from error
+        return Caption(
+            row=where,
+            image=stored if isinstance(stored, bytes) else inside(self.image_root, stored, where),
+            short=short,
+            long=long,
+        )
+
+
+def read_captions(
+    files: Sequence[str | Path],
+    image_root: str | Path,
+    check_images: bool = True,
+    columns: Mapping[str, str] | None = None,
+) -> Captions:
+    """All rows of all files, every one looked at once.
+
+    Args:
+        files: or glob patterns, or folders: parquet, json, jsonl, csv, tar; Urban1k's and DCI's.
+        image_root: what the rows' paths of pictures are relative to.
+        check_images: whether to make sure that the files of pictures are there.
+        columns: of "image", "long" and, if there is one, "short" in files of no known data set.
+
+    Raises FileNotFoundError or ValueError that names file, row and remedy.
     """
-    captions = [caption for file in files for caption in _read_file(Path(file), Path(image_root))]
-    if not captions:
-        raise ValueError(f"no caption in {', '.join(map(str, files))}: give a file with rows.")
+    captions = Captions(files, image_root, columns or {})
+    pictures = ((c.image, c.row) for c in captions if isinstance(c.image, Path))
     if check_images:
-        pictures = ((caption.image, caption.row) for caption in captions)
         require_files(pictures, f"Paths are relative to --image_root, here {image_root}.")
+    else:
+        for _ in pictures:  # their texts are looked at all the same
+            pass
     return captions
 
 
-def _read_file(file: Path, image_root: Path) -> list[Caption]:
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"there is no caption file {file}: give --captions a ShareGPT4V json."
-        )
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not json ({error}): download it again.") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{file} holds a {type(rows).__name__}, not a list of rows (ShareGPT4V).")
-    return [_read_row(row, f"{file} row {n}", image_root) for n, row in enumerate(rows)]
-
-
-def _read_row(row: Any, where: str, image_root: Path) -> Caption:
-    try:
-        where = f"{where} (id {row['id']})"
-        image = image_root / row["image"]
-        [long] = [turn["value"] for turn in row["conversations"] if turn["from"] == "gpt"]
-        long = " ".join(long.split())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+def _opened(file: Path, columns: Mapping[str, str]) -> _Part:
+    table = open_table(file)
+    if not columns:
+        return _Part(file, table, recognise(table.column_names, str(file)))
+    given = CaptionColumns(columns["image"], columns["long"], columns.get("short", ""))
+    missing = [name for name in given.names if name not in table.column_names]
+    if missing:
         raise ValueError(
-            f"{where}: {error!r}. A row needs id, image and conversations with one gpt turn, the "
-            "caption. Mend or remove the row."
-        ) from error
-    if not long:
-        raise ValueError(f"{where}: the caption is empty. Remove the row.")
-    return Caption(row=where, image=image, short=first_sentence(long), long=long)
-
-
-def first_sentence(caption: str) -> str:
-    """Up to the first full stop that a space follows; the whole caption if there is none."""
-    return caption.split(". ", 1)[0].removesuffix(".")
+            f"{file} has no column {', '.join(missing)}: there are {', '.join(table.column_names)}."
+        )
+    return _Part(file, table, given)

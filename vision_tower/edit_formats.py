@@ -6,10 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 # A picture as stored: encoded, a path under the image root, or datasets' struct of both.
-Stored = bytes | str | dict | Image.Image | None
+Stored = bytes | str | dict | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import json
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from vision_tower.edit_formats import EditColumns, Stored, StoredEdit, recognise
-from vision_tower.images import decode
-from vision_tower.tables import expand, open_table
+from vision_tower.images import decode, inside
+from vision_tower.tables import expand, locate, open_table
 
 Captions = dict[str, tuple[str, str]]
 
@@ -77,9 +76,8 @@ class Edits:
 
     def stored(self, index: int) -> tuple[str, StoredEdit]:
         """Where a pair was read, and the pair with its pictures undecoded."""
-        number = bisect.bisect_right(self._ends, index)
+        number, row = locate(self._ends, index)
         part = self._parts[number]
-        row = index - (self._ends[number - 1] if number else 0)
         edit = part.columns.read(part.table[row])
         where = f"{part.file} row {row}{' (inverse)' if part.inverse else ''}"
         if part.id(row) in self._captions:
@@ -100,18 +98,12 @@ class Edits:
         )
 
     def _picture(self, value: Stored, where: str) -> Image.Image:
-        if isinstance(value, dict):
-            value = value["bytes"] or value["path"]
-        if not value:
+        stored = (value["bytes"] or value["path"]) if isinstance(value, dict) else value
+        if not stored:
             raise ValueError(f"{where}: there is no picture. Remove the row.")
-        if isinstance(value, str):
-            return decode(self._inside(Path(value), where), where)
-        return decode(value, where)
-
-    def _inside(self, path: Path, where: str) -> Path:
-        if not path.is_absolute() and ".." in path.parts:
-            raise ValueError(f"{where}: the path {path} leads out of the image root. Mend the row.")
-        return self.image_root / path
+        if isinstance(stored, bytes):
+            return decode(stored, where)
+        return decode(inside(self.image_root, stored, where), where)
 
     def _require_captions(self, part: _Part) -> None:
         rows = range(len(part.table))
@@ -141,7 +133,8 @@ def _empty(table: datasets.Dataset, column: str) -> list[int]:
     if pa.types.is_null(texts.type):
         return list(range(len(table)))
     length = pc.fill_null(pc.call_function("binary_length", [texts]), 0)
-    return pc.call_function("indices_nonzero", [pc.equal(length, pa.scalar(0))]).to_pylist()
+    empty = pc.call_function("equal", [length, pa.scalar(0)])
+    return pc.call_function("indices_nonzero", [empty]).to_pylist()
 
 
 def _read_captions(files: Sequence[str | Path]) -> Captions:

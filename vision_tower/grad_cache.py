@@ -53,13 +53,13 @@ def shares(
     whole = {name: torch.cat([one[name] for one in told]).requires_grad_() for name in names}
     scale = told[0]["scale"].detach().requires_grad_()
     result = losses({**whole, "scale": scale})
-    result["loss"].backward()
+    *to_features, to_scale = torch.autograd.grad(result["loss"], [*whole.values(), scale])
     told_losses = {name: loss.detach() for name, loss in result.items()}
     gradients = {
-        name: (part.grad * len(batches)).split([len(one[name]) for one in told])
-        for name, part in whole.items()
+        name: (gradient * len(batches)).split([len(one[name]) for one in told])
+        for name, gradient in zip(whole, to_features, strict=True)
     }
-    gradients["scale"] = (scale.grad,) * len(batches)
+    gradients["scale"] = (to_scale,) * len(batches)
     return [
         Share(told_losses, {name: parts[i] for name, parts in gradients.items()}, state)
         for i, state in enumerate(states)

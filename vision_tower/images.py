@@ -24,6 +24,13 @@ def decode(source: Path | bytes, where: str) -> Image.Image:
         ) from error
 
 
+def inside(root: Path, path: str, where: str) -> Path:
+    """The file of a path that is relative to `root`. Raises ValueError if it leads out of it."""
+    if ".." in Path(path).parts:
+        raise ValueError(f"{where}: the path {path} leads out of the image root. Mend the row.")
+    return root / path
+
+
 def require_files(files: Iterable[tuple[Path, str]], remedy: str) -> None:
     """Raise FileNotFoundError naming the first of the (path, where) whose file is not there, and
     how many more are missing."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import glob
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.exceptions import DatasetGenerationError
 
-BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".tar": "webdataset"}
 PICKLES = (".pkl", ".pickle", ".pyd", ".pth", ".pt")
 
 
@@ -27,21 +29,29 @@ def expand(patterns: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def locate(ends: list[int], index: int) -> tuple[int, int]:
+    """Which of several tables, whose rows end at `ends` when they are counted through, holds row
+    `index`, and its row there."""
+    number = bisect.bisect_right(ends, index)
+    return number, index - (ends[number - 1] if number else 0)
+
+
 def open_table(path: Path) -> datasets.Dataset:
-    """Rows of a parquet, json, jsonl or webdataset tar file, or of InstructPix2Pix's raw folders.
+    """Rows of a parquet, json, jsonl, csv or webdataset tar file, or of a folder:
+    InstructPix2Pix's, Urban1k's, DCI's.
 
     Pictures stay encoded: decoding is ours, which names the row of a broken one. Rows are kept in
     `datasets`' cache on disk and mapped into memory, so memory stays flat however many there are.
     Raises ValueError for a file that is none of these, or broken, or has no row.
     """
     if path.is_dir():
-        return datasets.Dataset.from_list(_instruct_pix2pix(path))
-    if path.suffix not in BUILDERS:
-        raise ValueError(f"{path}: known are {', '.join(BUILDERS)} and InstructPix2Pix's folders.")
+        return datasets.Dataset.from_list(_rows_of_folder(path))
+    if path.suffix not in READERS:
+        raise ValueError(f"{path}: known are files {', '.join(READERS)}.")
     _check(path)
     try:
-        table = datasets.load_dataset(BUILDERS[path.suffix], data_files=str(path), split="train")
-    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
+        table = cast("datasets.Dataset", READERS[path.suffix](str(path)))
+    except (DatasetGenerationError, ValueError) as error:
         reason = error.__cause__ or error
         raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
     for name, feature in table.features.items():
@@ -74,6 +84,56 @@ def _check(path: Path) -> None:
                 raise ValueError(
                     f"{path}: the member {name!r} is a pickle, which could run anything. Remove it."
                 )
+
+
+def _from_csv(path: str) -> Any:
+    """Long-DCI's csv has tabs."""
+    with Path(path).open(encoding="utf-8") as file:
+        separator = "\t" if "\t" in file.readline() else ","
+    return datasets.Dataset.from_csv(path, sep=separator)
+
+
+def _from_tar(path: str) -> Any:
+    return datasets.load_dataset("webdataset", data_files=path, split="train")
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    ".parquet": datasets.Dataset.from_parquet,
+    ".json": datasets.Dataset.from_json,
+    ".jsonl": datasets.Dataset.from_json,
+    ".jsonlines": datasets.Dataset.from_json,
+    ".csv": _from_csv,
+    ".tsv": _from_csv,
+    ".tar": _from_tar,
+}
+
+
+def _rows_of_folder(folder: Path) -> list[dict]:
+    if (folder / "seeds.json").is_file():
+        return _instruct_pix2pix(folder)
+    if (folder / "caption").is_dir():
+        return _urban_1k(folder)
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    if not rows:
+        raise ValueError(
+            f"{folder} holds no known data set: of folders, InstructPix2Pix's (seeds.json), "
+            "Urban1k's (image/, caption/) and DCI's (a json a picture) are read."
+        )
+    return [
+        {name: row.get(name) for name in ("image", "extra_caption", "short_caption")}
+        for row in rows
+    ]
+
+
+def _urban_1k(folder: Path) -> list[dict]:
+    """image/NNN.jpg and caption/NNN.txt, whose first line is the caption."""
+    return [
+        {
+            "image": str(folder / "image" / f"{file.stem}.jpg"),
+            "caption": file.read_text(encoding="utf-8").split("\n")[0],
+        }
+        for file in sorted((folder / "caption").glob("*.txt"))
+    ]
 
 
 def _instruct_pix2pix(folder: Path) -> list[dict]:

@@ -108,5 +108,5 @@ def _unit(
         answer=", ".join(name for name, best in found.items() if best[number] == number),
         reading="",
         label=", ".join(found),
-        images=(own.image.relative_to(root).as_posix(),),
+        images=(own.image.relative_to(root).as_posix(),) if isinstance(own.image, Path) else (),
     )

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from tests.tiny_tower import write_captions
-from vision_tower.captions import first_sentence, read_captions
+from vision_tower.caption_formats import first_sentence
+from vision_tower.captions import read_captions
 
 
 def write(directory, rows):
@@ -63,7 +64,6 @@ def test_missing_pictures_are_told_before_training(tmp_path):
         row(conversations=[{"from": "gpt", "value": None}]),
         {"id": "a", "image": "a.jpg"},
         {"id": "a", "conversations": []},
-        "text",
     ],
 )
 def test_broken_rows_are_named(tmp_path, broken):
@@ -76,8 +76,10 @@ def test_an_empty_caption_is_named(tmp_path):
 
 
 def test_broken_files_are_named(tmp_path):
-    refused([tmp_path / "none.json"], tmp_path, FileNotFoundError, "none.json", "ShareGPT4V")
-    refused(write(tmp_path, {"a": 1}), tmp_path, ValueError, "captions.json", "dict")
-    refused(write(tmp_path, []), tmp_path, ValueError, "captions.json", "no caption")
+    refused([tmp_path / "none.json"], tmp_path, FileNotFoundError, "none.json", "give files")
+    refused(write(tmp_path, {"a": 1}), tmp_path, ValueError, "captions.json", "ShareGPT4V: image")
+    refused(write(tmp_path, []), tmp_path, ValueError, "captions.json cannot be read", "no data")
+    mixed = [row(), "text"]
+    refused(write(tmp_path, mixed), tmp_path, ValueError, "captions.json cannot be read", "in row")
     (tmp_path / "captions.json").write_text("[{")
-    refused([tmp_path / "captions.json"], tmp_path, ValueError, "captions.json is not json")
+    refused([tmp_path / "captions.json"], tmp_path, ValueError, "captions.json cannot be read")

@@ -1,0 +1,136 @@
+"""Each data set in a file as it is published: columns, types, nesting, encodings."""
+
+import csv
+import json
+
+import datasets
+import pytest
+
+from vision_tower.caption_formats import CAPTION_FORMATS
+from vision_tower.captions import read_captions
+
+LONG = "A dög on a mat. It sleeps, and nothing else is there."
+SHORT = "dog mat stock photo"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def check(file, root, *, short, columns=None):
+    (root / "a.jpg").touch()
+    [caption] = read_captions([file], root, columns=columns)
+    assert caption.image == root / "a.jpg"
+    assert (caption.short, caption.long) == (short, LONG)
+
+
+JSON_LINES = {
+    "DOCCI": {
+        **{"split": "train", "image_file": "a.jpg", "example_id": "a"},
+        "description": LONG,
+    },
+    "DenseFusion": {"image_id": "1", "url": "https://x/a", "caption": LONG, "image": "a.jpg"},
+}
+
+
+@pytest.mark.parametrize("name", JSON_LINES)
+def test_json_lines(name, tmp_path):
+    file = tmp_path / "a.jsonlines"
+    file.write_text(json.dumps(JSON_LINES[name]) + "\n", encoding="utf-8")
+    check(file, tmp_path, short="A dög on a mat")
+
+
+PARQUET = {
+    "PixelProse": {
+        **{"uid": "1", "url": "https://x/a", "vlm_caption": LONG, "original_caption": SHORT},
+        **{"vlm_model": "gemini", "image": "a.jpg"},
+    },
+    "Recap-DataComp": {
+        **{"url": "https://x/a", "re_caption": LONG, "org_caption": SHORT, "re_clip_score": 0.3},
+        "image": "a.jpg",
+    },
+}
+
+
+@pytest.mark.parametrize("name", PARQUET)
+def test_parquet(name, tmp_path):
+    datasets.Dataset.from_list([PARQUET[name]]).to_parquet(tmp_path / "a.parquet")
+    check(tmp_path / "a.parquet", tmp_path, short=SHORT)
+
+
+def test_csv_of_dreamlip(tmp_path):
+    names = [
+        "raw_caption",
+        *(f"{n}{m}_captions" for m in ("IB", "SV", "LLA") for n in ("short", "long")),
+    ]
+    texts = [SHORT, *(LONG if "longSV" in name else "other" for name in names[1:])]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["Image Path", *names], ["a.jpg", *texts]])
+    check(tmp_path / "a.csv", tmp_path, short=SHORT)
+
+
+def test_csv_of_long_dci_has_tabs(tmp_path):
+    (tmp_path / "dci_long.csv").write_text(f"filepath\ttitle\na.jpg\t{LONG}\n", encoding="utf-8")
+    check(tmp_path / "dci_long.csv", tmp_path, short="A dög on a mat")
+
+
+def test_folder_of_dci_is_a_json_a_picture(tmp_path):
+    folder = tmp_path / "complete"
+    folder.mkdir()
+    row = {"image": "a.jpg", "short_caption": SHORT, "extra_caption": LONG, "mask_keys": ["1"]}
+    row |= {"mask_data": {"1": {"label": "dog", "bounds": [[0, 1]]}}, "summaries": {"base": ["x"]}}
+    (folder / "1.json").write_text(json.dumps(row))
+    check(folder, tmp_path, short=SHORT)
+
+
+def test_folder_of_urban1k(tmp_path):
+    for name in ("image", "caption"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "image" / "001.jpg").touch()
+    (tmp_path / "caption" / "001.txt").write_text(f"{LONG}\nmore", encoding="utf-8")
+    [caption] = read_captions([tmp_path], "")
+    assert caption.image == tmp_path / "image" / "001.jpg"
+    assert (caption.short, caption.long) == ("A dög on a mat", LONG)
+
+
+def test_a_table_of_ones_own_by_a_map_of_columns(tmp_path):
+    row = {"file": "a.jpg", "detail": LONG, "alt": SHORT}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    check(tmp_path / "a.jsonl", tmp_path, short="A dög on a mat",
+          columns={"image": "file", "long": "detail"})  # fmt: skip
+    check(tmp_path / "a.jsonl", tmp_path, short=SHORT,
+          columns={"image": "file", "long": "detail", "short": "alt"})  # fmt: skip
+    with pytest.raises(ValueError, match=r"a\.jsonl has no column picture: there are file, detail"):
+        read_captions([tmp_path / "a.jsonl"], "", columns={"image": "picture", "long": "detail"})
+
+
+def test_pictures_may_be_in_the_table(tmp_path):
+    row = {"image": {"bytes": b"PNG", "path": None}, "caption": LONG}
+    datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
+    [caption] = read_captions([tmp_path / "a.parquet"], "")
+    assert caption.image == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"caption": None}, "the caption is empty"),
+        ({"caption": " "}, "the caption is empty"),
+        ({"image": None}, "there is no picture"),
+        ({"image": "../a.jpg"}, "leads out of the image root"),
+    ],
+)
+def test_a_broken_row_is_named(changes, told, tmp_path):
+    good = {"image": "a.jpg", "caption": LONG}
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (good, good | changes)))
+    with pytest.raises(ValueError, match=rf"a\.jsonl row 1: .*{told}.*remove the row|Mend the row"):
+        read_captions([tmp_path / "a.jsonl"], tmp_path, check_images=False)
+
+
+def test_no_format_is_taken_for_another():
+    names = list(CAPTION_FORMATS)
+    for place, name in enumerate(names):
+        for before in names[:place]:
+            wanted = set(CAPTION_FORMATS[before].names)
+            assert not wanted <= set(CAPTION_FORMATS[name].names), f"{name} is read as {before}"

@@ -1,0 +1,71 @@
+"""The published sets of long captions: the columns each has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CaptionColumns:
+    """Where a data set keeps a picture, its long caption, and its short one if it has one.
+
+    The long one may be in a conversation, as its one gpt turn.
+    """
+
+    image: str
+    long: str
+    short: str = ""
+    conversation: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.image, self.long, self.short) if name)
+
+    def texts(self, row: dict[str, Any]) -> tuple[str, str]:
+        """(short, long), one line each. Without a short caption, the first sentence of the long
+        one (Long-CLIP's and TULIP's rule). Raises ValueError for what is no caption."""
+        long = row[self.long]
+        if self.conversation:
+            answers = [turn["value"] for turn in long if turn["from"] == "gpt"]
+            if len(answers) != 1:
+                raise ValueError(f"the conversation has {len(answers)} gpt turns, not one")
+            long = answers[0]
+        long = " ".join((long or "").split())
+        if not long:
+            raise ValueError("the caption is empty")
+        short = " ".join((row[self.short] or "").split()) if self.short else ""
+        return short or first_sentence(long), long
+
+
+def first_sentence(caption: str) -> str:
+    """Up to the first full stop that a space follows; the whole caption if there is none."""
+    return caption.split(". ", 1)[0].removesuffix(".")
+
+
+# A table is the first of these whose columns it has. Sets published as lists of addresses
+# (DreamLIP, PixelProse, Recap-DataComp) want their pictures fetched first: their column of paths,
+# or of bytes, is here "image" (DreamLIP's own column holds what was put there).
+CAPTION_FORMATS = {
+    "ShareGPT4V": CaptionColumns("image", "conversations", conversation=True),
+    "DreamLIP": CaptionColumns("Image Path", "longSV_captions", "raw_caption"),
+    "DOCCI": CaptionColumns("image_file", "description"),
+    "DCI": CaptionColumns("image", "extra_caption", "short_caption"),
+    "Long-DCI": CaptionColumns("filepath", "title"),
+    "PixelProse": CaptionColumns("image", "vlm_caption", "original_caption"),
+    "Recap-DataComp": CaptionColumns("image", "re_caption", "org_caption"),
+    "DenseFusion": CaptionColumns("image", "caption"),
+}
+
+
+def recognise(columns: Collection[str], where: str) -> CaptionColumns:
+    """Raises ValueError if the columns are those of no known data set."""
+    for known in CAPTION_FORMATS.values():
+        if all(name in columns for name in known.names):
+            return known
+    told = "; ".join(f"{name}: {', '.join(c.names)}" for name, c in CAPTION_FORMATS.items())
+    raise ValueError(
+        f"{where} has the columns {', '.join(columns)}, which are those of no captions known here. "
+        f"Rename them, or name yours by --caption_columns. {told}."
+    )
