@@ -36,7 +36,13 @@ class AdaptTextEncoder(StageArguments):
     """Defaults: TULIP's recipe, whose rotary text encoder CLIP-IN uses; 640 texts over 8 GPUs."""
 
     tower: str = field(default="", metadata={"help": "open_clip tag, hub id or directory."})
-    captions: list[str] = field(default_factory=list, metadata={"help": "ShareGPT4V json files."})
+    captions: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Long captions: json, parquet, csv, tar or folders."},
+    )
+    caption_columns: list[str] = field(
+        default_factory=list, metadata={"help": "Of a set of your own: image=<column> long=..."}
+    )
     context_length: int = field(default=248, metadata={"help": "Tokens a caption may have."})
     rotary_base: float = field(default=10000.0, metadata={"help": "Base of the rotary angles."})
     distillation: Literal["cosine", "mse"] = field(
@@ -69,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     student.text.token_embedding.requires_grad_(False)  # as TULIP: words keep their meaning
 
     logger.info("Reading captions.")
-    captions = read_captions(args.captions, image_root="", check_images=False)
+    captions = read_captions(
+        args.captions, image_root="", check_images=False, columns=args.caption_columns
+    )
 
     logger.info("Distilling on %d short and as many long captions.", len(captions))
     texts = CaptionTexts(captions)

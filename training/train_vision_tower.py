@@ -39,8 +39,8 @@ class TrainVisionTower(StageArguments):
         default_factory=list,
         metadata={"help": "Long captions: json, parquet, csv, tar or folders."},
     )
-    caption_columns: dict[str, str] = field(
-        default_factory=dict, metadata={"help": "image, long, short: columns of a set of your own."}
+    caption_columns: list[str] = field(
+        default_factory=list, metadata={"help": "Of a set of your own: image=<column> long=..."}
     )
     image_root: str = field(default="", metadata={"help": "Folder of the captions' image paths."})
     edits: list[str] = field(

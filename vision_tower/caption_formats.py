@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,24 @@ class CaptionColumns:
             raise ValueError("the caption is empty")
         short = " ".join((row[self.short] or "").split()) if self.short else ""
         return short or first_sentence(long), long
+
+
+def named_columns(pairs: Sequence[str]) -> CaptionColumns:
+    """From "image=<column>", "long=<column>" and, if there is one, "short=<column>".
+
+    Raises ValueError for anything else.
+    """
+    parts = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    if len(parts) < len(pairs) or not {"image", "long"} <= parts.keys() <= {
+        "image",
+        "long",
+        "short",
+    }:
+        raise ValueError(
+            f"the columns {' '.join(pairs)!r} are not understood: say image=<column> long=<column> "
+            "and, if there is one, short=<column>."
+        )
+    return CaptionColumns(**parts)
 
 
 def first_sentence(caption: str) -> str:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import datasets
 
-from vision_tower.caption_formats import CaptionColumns, recognise
+from vision_tower.caption_formats import CaptionColumns, named_columns, recognise
 from vision_tower.images import inside, require_files
 from vision_tower.tables import expand, locate, open_table
 
@@ -38,7 +38,7 @@ class Captions(Sequence[Caption]):
     """Map-style over all rows of all files, in order; rows stay on disk until asked for."""
 
     def __init__(
-        self, files: Sequence[str | Path], image_root: str | Path, columns: Mapping[str, str]
+        self, files: Sequence[str | Path], image_root: str | Path, columns: CaptionColumns | None
     ) -> None:
         self.image_root = Path(image_root)
         self._parts = [_opened(file, columns) for file in expand(files)]
@@ -91,7 +91,7 @@ def read_captions(
     files: Sequence[str | Path],
     image_root: str | Path,
     check_images: bool = True,
-    columns: Mapping[str, str] | None = None,
+    columns: Sequence[str] = (),
 ) -> Captions:
     """All rows of all files, every one looked at once.
 
@@ -99,11 +99,11 @@ def read_captions(
         files: or glob patterns, or folders: parquet, json, jsonl, csv, tar; Urban1k's and DCI's.
         image_root: what the rows' paths of pictures are relative to.
         check_images: whether to make sure that the files of pictures are there.
-        columns: of "image", "long" and, if there is one, "short" in files of no known data set.
+        columns: of files of no known data set, as `named_columns` takes them.
 
     Raises FileNotFoundError or ValueError that names file, row and remedy.
     """
-    captions = Captions(files, image_root, columns or {})
+    captions = Captions(files, image_root, named_columns(columns) if columns else None)
     pictures = ((c.image, c.row) for c in captions if isinstance(c.image, Path))
     if check_images:
         require_files(pictures, f"Paths are relative to --image_root, here {image_root}.")
@@ -113,14 +113,13 @@ def read_captions(
     return captions
 
 
-def _opened(file: Path, columns: Mapping[str, str]) -> _Part:
+def _opened(file: Path, columns: CaptionColumns | None) -> _Part:
     table = open_table(file)
-    if not columns:
+    if columns is None:
         return _Part(file, table, recognise(table.column_names, str(file)))
-    given = CaptionColumns(columns["image"], columns["long"], columns.get("short", ""))
-    missing = [name for name in given.names if name not in table.column_names]
+    missing = [name for name in columns.names if name not in table.column_names]
     if missing:
         raise ValueError(
             f"{file} has no column {', '.join(missing)}: there are {', '.join(table.column_names)}."
         )
-    return _Part(file, table, given)
+    return _Part(file, table, columns)

@@ -18,7 +18,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def check(file, root, *, short, columns=None):
+def check(file, root, *, short, columns=()):
     (root / "a.jpg").touch()
     [caption] = read_captions([file], root, columns=columns)
     assert caption.image == root / "a.jpg"
@@ -97,12 +97,14 @@ def test_folder_of_urban1k(tmp_path):
 def test_a_table_of_ones_own_by_a_map_of_columns(tmp_path):
     row = {"file": "a.jpg", "detail": LONG, "alt": SHORT}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    check(tmp_path / "a.jsonl", tmp_path, short="A dög on a mat",
-          columns={"image": "file", "long": "detail"})  # fmt: skip
-    check(tmp_path / "a.jsonl", tmp_path, short=SHORT,
-          columns={"image": "file", "long": "detail", "short": "alt"})  # fmt: skip
+    own = ["image=file", "long=detail"]
+    check(tmp_path / "a.jsonl", tmp_path, short="A dög on a mat", columns=own)
+    check(tmp_path / "a.jsonl", tmp_path, short=SHORT, columns=[*own, "short=alt"])
     with pytest.raises(ValueError, match=r"a\.jsonl has no column picture: there are file, detail"):
-        read_captions([tmp_path / "a.jsonl"], "", columns={"image": "picture", "long": "detail"})
+        read_captions([tmp_path / "a.jsonl"], "", columns=["image=picture", "long=detail"])
+    for wrong in (["image=file"], [*own, "alt"], [*own, "alt=alt"]):
+        with pytest.raises(ValueError, match=r"not understood: say image=<column>"):
+            read_captions([tmp_path / "a.jsonl"], "", columns=wrong)
 
 
 def test_pictures_may_be_in_the_table(tmp_path):
