@@ -8,7 +8,8 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoModel, CLIPVisionModel
 
 from tests.tiny_tower import PREPROCESS, VISION, write_tower
-from vision_tower.export import check_exportable, image_processor, vision_model
+from vision_tower import export_clip, export_siglip
+from vision_tower.export import check_exportable, vision_model
 from vision_tower.towers import load_tower, save_tower
 
 
@@ -83,14 +84,16 @@ def test_the_image_processor_is_the_eval_transform(resize_mode, interpolation):
     smooth = np.stack([y * 4, x * 2, 255 - x - y], axis=-1).astype(np.uint8)
     transform = image_transform_v2(PreprocessCfg(size=(16, 16), **preprocess), is_train=False)
     expected = transform(Image.fromarray(smooth))
-    told = image_processor(16, preprocess)(Image.fromarray(smooth), return_tensors="pt")
+    told = export_clip.image_processor(open_clip_visual(), preprocess)(
+        Image.fromarray(smooth), return_tensors="pt"
+    )
     # One grey level of rounding apart: PIL and torchvision resize in different integers.
     assert (told.pixel_values[0] - expected).abs().max() < 1.5 / 255 / min(preprocess["std"])
 
 
 def test_a_resize_mode_without_counterpart_is_refused():
     with pytest.raises(ValueError, match="'longest' has no CLIPImageProcessor"):
-        image_processor(16, PREPROCESS | {"resize_mode": "longest"})
+        export_clip.image_processor(open_clip_visual(), PREPROCESS | {"resize_mode": "longest"})
 
 
 @pytest.mark.parametrize(
@@ -110,8 +113,65 @@ def test_what_cannot_be_exported_says_why(changes, reason):
         check_exportable(open_clip_visual(**changes), PREPROCESS)
 
 
-def test_a_timm_tower_is_refused():
-    vision = {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}
+def siglip_visual(name, **changes):
+    torch.manual_seed(0)
+    model_cfg = open_clip.get_model_config(name)
+    text = {"context_length": 8, "vocab_size": 10, "width": 8, "heads": 1, "layers": 1}
+    vision = model_cfg["vision_cfg"] | changes
+    return open_clip.CLIP(model_cfg["embed_dim"], vision, text).visual.eval()
+
+
+def assert_siglip_parity(visual):
+    """Pooled embedding, and the features LLaVA reads (the output of the last block but one)."""
+    pictures = torch.randn(2, 3, *visual.image_size)
+    for parameter in visual.parameters():  # timm's bias is 0, which any mapping would have right
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    exported = vision_model(visual, visual.state_dict())
+    with torch.no_grad():
+        told = exported(pictures, output_hidden_states=True)
+        patches = visual.trunk.forward_intermediates(
+            pictures,
+            indices=[len(visual.trunk.blocks) - 2],
+            output_fmt="NLC",
+            intermediates_only=True,
+        )[0]
+        torch.testing.assert_close(told.pooler_output, visual(pictures), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(told.hidden_states[-2], patches, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "ViT-B-32-SigLIP2-256"])
+def test_a_siglip_computes_the_same(name):
+    visual = siglip_visual(name)
+    expected = {"ViT-B-16-SigLIP": "gelu", "ViT-B-32-SigLIP2-256": "gelu_pytorch_tanh"}[name]
+    assert export_siglip.vision_config(visual).hidden_act == expected
+    assert_siglip_parity(visual)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT-SO400M-14-SigLIP-384", "ViT-SO400M-16-SigLIP2-384"])
+def test_a_siglip_so400m_computes_the_same(name):
+    assert_siglip_parity(siglip_visual(name))
+
+
+def test_siglips_image_processor_squashes_as_the_eval_transform():
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    preprocess |= {"resize_mode": "squash", "fill_color": 0}
+    y, x = np.mgrid[0:300, 0:450]
+    picture = Image.fromarray(np.stack([y // 2, x // 2, 255 - y // 2], axis=-1).astype(np.uint8))
+    visual = siglip_visual("ViT-B-16-SigLIP")
+    transform = image_transform_v2(PreprocessCfg(size=visual.image_size, **preprocess), False)
+    told = export_siglip.image_processor(visual, preprocess)(picture, return_tensors="pt")
+    assert (told.pixel_values[0] - transform(picture)).abs().max() < 1.5 / 255 / 0.5
+    with pytest.raises(ValueError, match="'shortest' has no SiglipImageProcessor"):
+        check_exportable(visual, preprocess | {"resize_mode": "shortest"})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("vit_tiny_patch16_224", "pool by attention"), ("resnet18", "it is timm's ResNet")],
+)
+def test_other_timm_towers_say_why_they_are_refused(name, reason):
+    vision = {"timm_model_name": name, "image_size": 224}
     visual = open_clip.CLIP(12, vision, {"layers": 1, "width": 8, "heads": 1}).visual
-    with pytest.raises(ValueError, match="it is a TimmModel"):
-        check_exportable(visual, PREPROCESS)
+    with pytest.raises(ValueError, match=reason):
+        check_exportable(visual, PREPROCESS | {"resize_mode": "squash"})
