@@ -7,19 +7,22 @@ deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from torch import Tensor
 
 from training.arguments import StageArguments
 from training.contrastive import ContrastiveTrainer
 from training.recipe import read_recipe
 from training.stage import is_finished, one_message, run_stage, start_logging
 from vision_tower.batches import CaptionsAndEdits, PairCollator, PairedSampler
-from vision_tower.captions import read_captions
+from vision_tower.captions import Captions, read_captions
 from vision_tower.edits import Edits
 from vision_tower.export import check_exportable
 from vision_tower.losses import image_anchored_loss, source_anchored_loss, symmetric_loss
 from vision_tower.objectives import ContrastiveObjective
-from vision_tower.towers import load_tower, save_tower
+from vision_tower.towers import averaged_weights, load_tower, save_tower
 
 logger = logging.getLogger("training")
 
@@ -58,6 +61,15 @@ class TrainVisionTower(StageArguments):
         default="symmetric", metadata={"help": "Which anchors of an edit pair L_HN takes."}
     )
 
+    learning: list[str] = field(
+        default_factory=lambda: ["image", "text", "temperature"],
+        metadata={"help": "Which parts of the tower learn."},
+    )
+    trained_share: float = field(
+        default=1.0,
+        metadata={"help": "WiSE-FT's alpha: of the start's weights, 1 - alpha is kept."},
+    )
+
     per_device_train_batch_size: int = field(
         default=256, metadata={"help": "Caption rows per device and step."}
     )
@@ -69,22 +81,16 @@ class TrainVisionTower(StageArguments):
         self.require("tower", "captions", "image_root")
         if self.hard_negative_weight:
             self.require("edits")
+        if not self.learning or set(self.learning) - {"image", "text", "temperature"}:
+            raise ValueError(f"--learning takes image, text and temperature, not {self.learning}.")
+        if not 0 < self.trained_share <= 1:
+            raise ValueError(f"--trained_share is above 0 and at most 1, not {self.trained_share}.")
         self.dataloader_drop_last = True  # every rank must bring as many rows to the global loss
         super().__post_init__()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = read_recipe(TrainVisionTower, argv)
-    start_logging(args)
-    if is_finished(args):
-        return
-
-    logger.info("Loading the tower %s.", args.tower)
-    tower = load_tower(args.tower)
-    check_exportable(tower.visual, tower.config["preprocess_cfg"])
-    tower.requires_grad_(True)  # both encoders and the temperature
-
-    logger.info("Reading captions and edit pairs.")
+def read_rows(args: TrainVisionTower) -> tuple[Captions, Edits | None, PairedSampler]:
+    """Captions, edit pairs if they are wanted, and which of them meet in a step."""
     captions = read_captions(args.captions, args.image_root, columns=args.caption_columns)
     edits = None
     if args.hard_negative_weight:
@@ -97,7 +103,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         edit_batch_size=0 if edits is None else args.edit_batch_size * micro_batches,
         seed=args.seed,
     )
+    return captions, edits, sampler
 
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_recipe(TrainVisionTower, argv)
+    start_logging(args)
+    if is_finished(args):
+        return
+
+    logger.info("Loading the tower %s.", args.tower)
+    tower = load_tower(args.tower)
+    check_exportable(tower.visual, tower.config["preprocess_cfg"])
+    tower.visual.requires_grad_("image" in args.learning)
+    tower.text.requires_grad_("text" in args.learning)
+    tower.logit_scale.requires_grad_("temperature" in args.learning)
+
+    logger.info("Reading captions and edit pairs.")
+    captions, edits, sampler = read_rows(args)
     logger.info("Training on %d captions and %d edit pairs.", len(captions), sampler.edits)
     objective = ContrastiveObjective(
         tower,
@@ -113,13 +136,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_sampler=sampler,
         data_collator=PairCollator(tower.tokenizer),
     )
-    prefix = "tower."
-    run_stage(
-        trainer,
-        lambda state, directory: save_tower(
-            tower, directory, {name.removeprefix(prefix): v for name, v in state.items()}
-        ),
-    )
+
+    def save(state: dict[str, Tensor], directory: Path) -> None:
+        trained = {name.removeprefix("tower."): tensor for name, tensor in state.items()}
+        if args.trained_share < 1:
+            start = load_tower(args.tower).state_dict()
+            trained = averaged_weights(start, trained, args.trained_share)
+        save_tower(tower, directory, trained)
+
+    run_stage(trainer, save)
 
 
 if __name__ == "__main__":

@@ -216,6 +216,17 @@ def save_tower(
     (directory / CONFIG).write_text(json.dumps(tower.config, indent=2) + "\n", encoding="utf-8")
 
 
+def averaged_weights(
+    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], alpha: float
+) -> dict[str, Tensor]:
+    """(1 - alpha) * start + alpha * trained, WiSE-FT's way (arXiv 2109.01903) to keep what the
+    start could do. Both have the same names."""
+    return {
+        name: torch.lerp(start[name].float(), tensor.float(), alpha).to(tensor.dtype)
+        for name, tensor in trained.items()
+    }
+
+
 def _to_disk(state: Mapping[str, Tensor], model_cfg: Mapping) -> dict[str, Tensor]:
     """open_clip's names and shapes: its CLIP keeps the text encoder's parameters at the top, its
     CustomTextCLIP in `text.`."""
