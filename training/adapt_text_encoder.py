@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=args,
         train_dataset=texts,
         train_sampler=row_order(texts, args.seed),
-        data_collator=TextCollator(teacher.tokenizer),  # cuts at the teacher's window
+        data_collator=TextCollator(teacher.tokenizer, student.tokenizer),
     )
 
     def save(state: dict[str, Tensor], directory: Path) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from vision_tower.captions import Caption
 from vision_tower.edits import Edits
 from vision_tower.images import decode
+from vision_tower.tokenizer import Tokenizer
 
 Tokenize = Callable[[list[str]], Tensor]
 Key = tuple[int, tuple[int, ...]]  # a caption's row, and the rows of the edit pairs beside it
@@ -150,11 +151,13 @@ class CaptionTexts(Dataset):
 
 
 class TextCollator:
-    """Texts to token ids, cut where `tokenize` cuts: at the teacher's window."""
+    """Texts to token ids, cut at the teacher's window, for teacher and student."""
 
-    def __init__(self, tokenize: Tokenize) -> None:
-        self.tokenize = tokenize
+    def __init__(self, teacher: Tokenizer, student: Tokenizer) -> None:
+        self.teacher, self.student = teacher, student
 
     def __call__(self, rows: list[tuple[str, str]]) -> dict[str, Tensor | list[str]]:
         row_ids, texts = (list(column) for column in zip(*rows, strict=True))
-        return {"tokens": self.tokenize(texts), "row_ids": row_ids}
+        tokens = self.teacher(texts)
+        padded = self.student.padded(tokens)
+        return {"tokens": tokens, "student_tokens": padded, "row_ids": row_ids}

@@ -43,10 +43,13 @@ class DistillationObjective(nn.Module):
         self.teacher.eval()
         return self
 
-    def forward(self, tokens: Int[Tensor, "B L"]) -> dict[str, Tensor]:
+    def forward(
+        self, tokens: Int[Tensor, "B L"], student_tokens: Int[Tensor, "B L2"]
+    ) -> dict[str, Tensor]:
         with torch.no_grad():
             teacher_BD = self.teacher(tokens)
-        return {"loss": self.distillation(self.student(tokens).float(), teacher_BD.float())}
+        student_BD = self.student(student_tokens)
+        return {"loss": self.distillation(student_BD.float(), teacher_BD.float())}
 
 
 class ContrastiveObjective(nn.Module):

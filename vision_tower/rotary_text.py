@@ -9,8 +9,9 @@ Shape letters: B captions, L tokens, D width, H heads, K head dimension, E embed
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -46,11 +47,11 @@ Angles = tuple[Float[Tensor, "L K2"], Float[Tensor, "L K2"]]
 
 
 class RotaryAttention(nn.Module):
-    """Causal self-attention on rotated queries and keys; named as nn.MultiheadAttention is."""
+    """Self-attention on rotated queries and keys; named as nn.MultiheadAttention is."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.in_proj_weight = nn.Parameter(torch.zeros(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -65,7 +66,7 @@ class RotaryAttention(nn.Module):
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 B H L K
         query, key = rotate(qkv[:2], cos, sin).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, qkv[2], is_causal=True)
+        mixed = F.scaled_dot_product_attention(query, key, qkv[2], is_causal=self.causal)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _at_end(self, x: Tensor, cos: Tensor, sin: Tensor, end_B: Tensor) -> Tensor:
@@ -77,22 +78,31 @@ class RotaryAttention(nn.Module):
         key, value = key_value.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen_BL = torch.arange(x.shape[1], device=x.device) <= end_B[:, None]
         mixed = F.scaled_dot_product_attention(
-            query, rotate(key, cos, sin), value, attn_mask=seen_BL[:, None, None]
+            query,
+            rotate(key, cos, sin),
+            value,
+            attn_mask=seen_BL[:, None, None] if self.causal else None,
         )
         return self.out_proj(mixed.flatten(1))
 
 
 class RotaryBlock(nn.Module):
     def __init__(
-        self, width: int, heads: int, mlp_width: int, activation: type[nn.Module], eps: float
+        self,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        activation: nn.Module,
+        eps: float,
+        causal: bool,
     ) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width, eps=eps)
-        self.attn = RotaryAttention(width, heads)
+        self.attn = RotaryAttention(width, heads, causal)
         self.ln_2 = nn.LayerNorm(width, eps=eps)
         layers = {
             "c_fc": nn.Linear(width, mlp_width),
-            "gelu": activation(),
+            "gelu": activation,
             "c_proj": nn.Linear(mlp_width, width),
         }
         self.mlp = nn.Sequential(OrderedDict(layers))
@@ -140,13 +150,17 @@ class RotaryTextEncoder(nn.Module):
         self.heads, self.base, self.context_length = text.heads, base, context_length
         self.vocab_size, self.pool_type, self.eos_id = text.vocab_size, text.pool_type, text.eos_id
         self.token_embedding = nn.Embedding(text.vocab_size, text.width)
-        arguments = (text.width, text.heads, block.mlp.c_fc.out_features, type(block.mlp.gelu))
+        self.causal = text.attn_mask is not None
+        mlp = (block.mlp.c_fc.out_features, copy.deepcopy(block.mlp.gelu))
         self.transformer = RotaryTransformer(
-            [RotaryBlock(*arguments, block.ln_1.eps) for _ in text.transformer.resblocks]
+            [
+                RotaryBlock(text.width, text.heads, *mlp, block.ln_1.eps, self.causal)
+                for _ in text.transformer.resblocks
+            ]
         )
         self.ln_final = nn.LayerNorm(text.width, eps=block.ln_1.eps)
-        projection = cast("Tensor", text.text_projection)
-        self.text_projection = nn.Parameter(torch.zeros(text.width, projection.shape[1]))
+        # CLIP's is a matrix, SigLIP's a linear layer.
+        self.text_projection: Any = copy.deepcopy(text.text_projection)
         told = self.load_state_dict(text.state_dict(), strict=False)
         if told.missing_keys or set(told.unexpected_keys) != LEFT_OVER:
             raise ValueError(
@@ -158,31 +172,38 @@ class RotaryTextEncoder(nn.Module):
         self.transformer.grad_checkpointing = enable
 
     def forward(self, token_BL: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
-        """Embedding at each caption's end token. What follows that token has no influence."""
+        """Embedding at each caption's end token, after which nothing has influence; SigLIP's, whose
+        encoder looks both ways over the padding too, at the last position."""
         x = self.token_embedding(token_BL)
         head_dim = x.shape[-1] // self.heads
         angles = rotary_angles(token_BL.shape[1], head_dim, self.base, token_BL.device)
         pooled_BD = self.transformer(x, angles, end_of(token_BL, self.pool_type, self.eos_id))
-        return self.ln_final(pooled_BD) @ self.text_projection
+        embedding_BD = self.ln_final(pooled_BD)
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection(embedding_BD)
+        return embedding_BD @ self.text_projection
 
 
 def end_of(token_BL: Int[Tensor, "B L"], pool_type: str, eos_id: int) -> Int[Tensor, " B"]:
-    """Each caption's end token, where open_clip pools: the highest id, or the first `eos_id`."""
+    """Where open_clip pools each caption: the highest id, the first `eos_id`, or the last place."""
+    if pool_type == "last":
+        return torch.full_like(token_BL[:, 0], token_BL.shape[1] - 1)
     if pool_type == "argmax":
         return token_BL.argmax(dim=-1)
     return (token_BL == eos_id).int().argmax(dim=-1)
 
 
 def _replaceable(text: nn.Module) -> TextTransformer:
-    """Only plain, causal, end-token-pooled text transformers of open_clip have a rotary twin."""
+    """CLIP's text transformers, causal and pooled at the end token, and SigLIP's, which look both
+    ways and are pooled at the last place, have a rotary twin."""
     if not isinstance(text, TextTransformer):
         reason = f"it is a {type(text).__name__}, not open_clip's own text transformer"
-    elif text.attn_mask is None or text.cls_emb is not None:
-        reason = "its attention is not plainly causal"
-    elif text.pool_type not in ("argmax", "eos"):
-        reason = f"it pools by {text.pool_type!r}, not at the caption's end token"
-    elif not isinstance(text.text_projection, nn.Parameter):
-        reason = "its text projection is not a bare matrix"
+    elif text.cls_emb is not None or text.use_pad_mask:
+        reason = "its attention is neither CLIP's nor SigLIP's"
+    elif text.pool_type not in (("last",) if text.attn_mask is None else ("argmax", "eos")):
+        reason = f"it pools by {text.pool_type!r}, unlike CLIP and SigLIP"
+    elif text.text_projection is None:
+        reason = "it has no text projection"
     elif {name.split(".", 1)[1] for name, _ in text.transformer.resblocks.named_parameters()} != {
         f"{part}.{kind}"
         for part in ("ln_1", "ln_2", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vision_tower.rotary_text import RotaryTextEncoder, end_of
 
@@ -25,7 +26,7 @@ class Tokenizer:
     def __init__(self, tokenize: OpenClipTokenizer, text: Any) -> None:
         self._tokenize = tokenize
         self.context_length: int = text.context_length
-        self._trims = isinstance(text, RotaryTextEncoder) or is_plainly_causal(text)
+        self._trims = is_plainly_causal(text)
         if self._trims:
             self._pool_type, self._eos_id = text.pool_type, text.eos_id
 
@@ -35,6 +36,14 @@ class Tokenizer:
             return token_BL
         return token_BL[:, : int(end_of(token_BL, self._pool_type, self._eos_id).max()) + 1]
 
+    def padded(self, token_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L2"]:
+        """Ids of captions that another tokenizer of the same words cut, as this one would hand them
+        on: an encoder that looks at the padding must see as much of it as it always does."""
+        if self._trims:
+            return token_BL
+        [[pad]] = self._tokenize([""], context_length=self.context_length)[:, -1:].tolist()
+        return F.pad(token_BL, (0, self.context_length - token_BL.shape[1]), value=pad)
+
     def save(self, directory: Path) -> None:
         """open_clip's own BPE needs no file."""
         if isinstance(self._tokenize, HFTokenizer):
@@ -43,5 +52,7 @@ class Tokenizer:
 
 def is_plainly_causal(text: nn.Module) -> bool:
     """Whether what follows a caption's end token can be cut off: it is never looked at."""
+    if isinstance(text, RotaryTextEncoder):
+        return text.causal
     causal = isinstance(text, TextTransformer) and text.attn_mask is not None
     return causal and text.cls_emb is None and text.pool_type in ("argmax", "eos")

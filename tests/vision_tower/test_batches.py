@@ -117,9 +117,11 @@ def test_texts_are_short_and_long_and_cut_at_the_window(parts):
     assert {texts[i][1] for i in range(12)} == {t for c in captions for t in (c.short, c.long)}
     tower.tokenizer.context_length = 20
     try:
-        batch = TextCollator(tower.tokenizer)([texts[0], texts[1]])
+        collate = TextCollator(tower.tokenizer, tower.tokenizer)
+        batch = collate([texts[0], texts[1]])
     finally:
         tower.tokenizer.context_length = 248
     assert batch["tokens"].shape == (2, 20)
+    assert torch.equal(batch["student_tokens"], batch["tokens"]), "a causal encoder needs no more"
     assert batch["tokens"][1, -1] == 49407, "the end token stays"
     assert batch["row_ids"] == [captions[0].row] * 2

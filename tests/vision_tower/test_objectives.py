@@ -112,12 +112,12 @@ def test_distillation_starts_at_the_positions_alone_and_can_vanish(base):
         objective = DistillationObjective(student, teacher, form).train()
         assert not teacher.training
         assert student.training
-        loss = objective(tokens)["loss"]
+        loss = objective(tokens, tokens)["loss"]
         assert loss > 0
         loss.backward()
         assert all(parameter.grad is None for parameter in teacher.parameters())
         assert student.transformer.resblocks[0].attn.in_proj_weight.grad.abs().sum() > 0
-        same = DistillationObjective(teacher, teacher, form)(tokens)["loss"]
+        same = DistillationObjective(teacher, teacher, form)(tokens, tokens)["loss"]
         assert same.item() == pytest.approx(0, abs=1e-6)
 
 

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import open_clip
 import pytest
@@ -31,7 +32,27 @@ def captions(lengths, total=None):
     return token_BL
 
 
-def naive_encode(state, tokens, heads, base):
+@pytest.fixture
+def siglip_teacher():
+    """As SigLIP 2's: looks both ways, is pooled at the last place, projects with a bias."""
+    torch.manual_seed(0)
+    both_ways = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+    tanh = partial(nn.GELU, approximate="tanh")
+    text = TextTransformer(**SIZES, **both_ways, output_dim=12, act_layer=tanh)
+    for parameter in text.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return text.eval()
+
+
+def quick_gelu(x):
+    return x * torch.sigmoid(1.702 * x)
+
+
+def tanh_gelu(x):
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def naive_encode(state, tokens, heads, base, causal=True, activation=quick_gelu):
     """One caption, written anew: complex rotation, one head and one position after another."""
     x = state["token_embedding.weight"][tokens]
     length, width = x.shape
@@ -57,16 +78,18 @@ def naive_encode(state, tokens, heads, base):
                 for y in (q, k)
             )
             for place in range(length):
-                weight = ((k[: place + 1] @ q[place]) / math.sqrt(size)).softmax(0)
-                mixed[place, head * size : (head + 1) * size] = weight @ v[: place + 1]
+                seen = place + 1 if causal else length
+                weight = ((k[:seen] @ q[place]) / math.sqrt(size)).softmax(0)
+                mixed[place, head * size : (head + 1) * size] = weight @ v[:seen]
         x = x + mixed @ part["attn.out_proj.weight"].T + part["attn.out_proj.bias"]
         normed = nn.functional.layer_norm(x, (width,), part["ln_2.weight"], part["ln_2.bias"])
         inner = normed @ part["mlp.c_fc.weight"].T + part["mlp.c_fc.bias"]
-        inner = inner * torch.sigmoid(1.702 * inner)
-        x = x + inner @ part["mlp.c_proj.weight"].T + part["mlp.c_proj.bias"]
+        x = x + activation(inner) @ part["mlp.c_proj.weight"].T + part["mlp.c_proj.bias"]
         layer += 1
     x = nn.functional.layer_norm(x, (width,), state["ln_final.weight"], state["ln_final.bias"])
-    return x[tokens.tolist().index(EOT)] @ state["text_projection"]
+    if causal:
+        return x[tokens.tolist().index(EOT)] @ state["text_projection"]
+    return x[-1] @ state["text_projection.weight"].T + state["text_projection.bias"]
 
 
 def test_angles_are_plain_rope():
@@ -122,6 +145,19 @@ def test_encodes_as_an_independent_implementation(teacher, lengths):
     torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_encodes_both_ways_as_an_independent_implementation(siglip_teacher):
+    student = RotaryTextEncoder(siglip_teacher, context_length=248).eval()
+    assert siglip_teacher.state_dict().keys() - student.state_dict() == {"positional_embedding"}
+    token_BL = captions([2, 5, 11], total=30)
+    with torch.no_grad():
+        told = student(token_BL)
+        state = student.state_dict()
+        expected = torch.stack(
+            [naive_encode(state, row, 2, 10000.0, False, tanh_gelu) for row in token_BL]
+        )
+    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_padding_and_what_follows_the_end_token_have_no_influence(teacher):
     student = RotaryTextEncoder(teacher, context_length=248).eval()
     trimmed, padded = captions([4, 9, 6]), captions([4, 9, 6], total=40)
@@ -157,10 +193,11 @@ def test_eos_pooling_is_taken_over(teacher):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"no_causal_mask": True}, "not plainly causal"),
-        ({"embed_cls": True}, "not plainly causal"),
+        ({"no_causal_mask": True, "use_pad_mask": True}, "neither CLIP's nor SigLIP's"),
+        ({"embed_cls": True}, "neither CLIP's nor SigLIP's"),
+        ({"no_causal_mask": True}, "pools by 'argmax'"),
         ({"pool_type": "last"}, "pools by 'last'"),
-        ({"proj_bias": True}, "not a bare matrix"),
+        ({"proj_type": "none"}, "no text projection"),
         ({"ls_init_value": 0.1}, "more than attention"),
         ({"qk_norm": True}, "more than attention"),
     ],
