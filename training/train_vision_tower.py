@@ -7,10 +7,7 @@ deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
-
-from torch import Tensor
 
 from training.arguments import StageArguments
 from training.contrastive import ContrastiveTrainer
@@ -22,7 +19,7 @@ from vision_tower.edits import Edits
 from vision_tower.export import check_exportable
 from vision_tower.losses import image_anchored_loss, source_anchored_loss, symmetric_loss
 from vision_tower.objectives import ContrastiveObjective
-from vision_tower.towers import averaged_weights, load_tower, save_tower
+from vision_tower.towers import load_tower, save_tower
 
 logger = logging.getLogger("training")
 
@@ -49,7 +46,6 @@ class TrainVisionTower(StageArguments):
     edits: list[str] = field(
         default_factory=list, metadata={"help": "Edit pairs: parquet, json, tar or folders."}
     )
-    edit_image_root: str = field(default="", metadata={"help": "Folder of the edits' paths."})
     edit_captions: list[str] = field(
         default_factory=list, metadata={"help": "Captions of edits that have none: json-lines."}
     )
@@ -65,10 +61,6 @@ class TrainVisionTower(StageArguments):
         default_factory=lambda: ["image", "text", "temperature"],
         metadata={"help": "Which parts of the tower learn."},
     )
-    trained_share: float = field(
-        default=1.0,
-        metadata={"help": "WiSE-FT's alpha: of the start's weights, 1 - alpha is kept."},
-    )
 
     per_device_train_batch_size: int = field(
         default=256, metadata={"help": "Caption rows per device and step."}
@@ -83,8 +75,6 @@ class TrainVisionTower(StageArguments):
             self.require("edits")
         if not self.learning or set(self.learning) - {"image", "text", "temperature"}:
             raise ValueError(f"--learning takes image, text and temperature, not {self.learning}.")
-        if not 0 < self.trained_share <= 1:
-            raise ValueError(f"--trained_share is above 0 and at most 1, not {self.trained_share}.")
         self.dataloader_drop_last = True  # every rank must bring as many rows to the global loss
         super().__post_init__()
 
@@ -94,7 +84,7 @@ def read_rows(args: TrainVisionTower) -> tuple[Captions, Edits | None, PairedSam
     captions = read_captions(args.captions, args.image_root, columns=args.caption_columns)
     edits = None
     if args.hard_negative_weight:
-        edits = Edits(args.edits, args.edit_image_root, args.edit_captions)
+        edits = Edits(args.edits, args.edit_captions)
     micro_batches = args.world_size * args.gradient_accumulation_steps
     sampler = PairedSampler(
         captions=len(captions),
@@ -136,15 +126,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_sampler=sampler,
         data_collator=PairCollator(tower.tokenizer),
     )
-
-    def save(state: dict[str, Tensor], directory: Path) -> None:
-        trained = {name.removeprefix("tower."): tensor for name, tensor in state.items()}
-        if args.trained_share < 1:
-            start = load_tower(args.tower).state_dict()
-            trained = averaged_weights(start, trained, args.trained_share)
-        save_tower(tower, directory, trained)
-
-    run_stage(trainer, save)
+    prefix = "tower."
+    run_stage(
+        trainer,
+        lambda state, directory: save_tower(
+            tower, directory, {name.removeprefix(prefix): v for name, v in state.items()}
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def named_columns(pairs: Sequence[str]) -> CaptionColumns:
             f"the columns {' '.join(pairs)!r} are not understood: say image=<column> long=<column> "
             "and, if there is one, short=<column>."
         )
-    return CaptionColumns(**parts)
+    return CaptionColumns(parts["image"], parts["long"], parts.get("short", ""))
 
 
 def first_sentence(caption: str) -> str:

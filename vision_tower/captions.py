@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import datasets
 
@@ -63,7 +63,7 @@ class Captions(Sequence[Caption]):
     def __iter__(self) -> Iterator[Caption]:
         for part in self._parts:
             for row, values in enumerate(part.table):
-                yield self._caption(part, row, values)
+                yield self._caption(part, row, cast("dict", values))
 
     def _caption(self, part: _Part, row: int, values: dict[str, Any]) -> Caption:
         where = f"{part.file} row {row}"

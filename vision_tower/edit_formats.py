@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-# A picture as stored: encoded, a path under the image root, or datasets' struct of both.
+# A picture as stored: encoded, a path beside the file, or datasets' struct of both.
 Stored = bytes | str | dict | None
 
 

@@ -52,19 +52,17 @@ class Edits:
     def __init__(
         self,
         files: Sequence[str | Path],
-        image_root: str | Path = "",
         captions: Sequence[str | Path] = (),
     ) -> None:
         """
         Args:
-            files: or glob patterns, or InstructPix2Pix's folders.
-            image_root: what paths of pictures are relative to.
+            files: or glob patterns, or InstructPix2Pix's folders. Paths of pictures in a file are
+                relative to the folder it lies in.
             captions: json-lines {"id": "<file name>:<row>", "source_caption", "target_caption"} for
                 data sets without captions; they take the place of what there is.
 
         Raises FileNotFoundError or ValueError that names file, row and remedy.
         """
-        self.image_root = Path(image_root)
         self._captions = _read_captions(captions)
         self._parts = [part for file in expand(files) for part in _parts_of(file)]
         self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
@@ -74,8 +72,8 @@ class Edits:
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def stored(self, index: int) -> tuple[str, StoredEdit]:
-        """Where a pair was read, and the pair with its pictures undecoded."""
+    def stored(self, index: int) -> tuple[str, Path, StoredEdit]:
+        """Where a pair was read, the folder of its file, and the pair, its pictures undecoded."""
         number, row = locate(self._ends, index)
         part = self._parts[number]
         edit = part.columns.read(part.table[row])
@@ -83,27 +81,19 @@ class Edits:
         if part.id(row) in self._captions:
             source, edited = self._captions[part.id(row)]
             edit = replace(edit, source_caption=source, edited_caption=edited)
-        return where, edit
+        return where, part.file.parent, edit
 
     def __getitem__(self, index: int) -> Edit:
-        where, edit = self.stored(index)
+        where, folder, edit = self.stored(index)
         return Edit(
             row=where,
-            source_image=self._picture(edit.source_image, f"{where}, source_image"),
-            edited_image=self._picture(edit.edited_image, f"{where}, edited_image"),
+            source_image=_picture(edit.source_image, folder, f"{where}, source_image"),
+            edited_image=_picture(edit.edited_image, folder, f"{where}, edited_image"),
             source_caption=edit.source_caption,
             edited_caption=edit.edited_caption,
             instruction=edit.instruction,
             kind=edit.kind,
         )
-
-    def _picture(self, value: Stored, where: str) -> Image.Image:
-        stored = (value["bytes"] or value["path"]) if isinstance(value, dict) else value
-        if not stored:
-            raise ValueError(f"{where}: there is no picture. Remove the row.")
-        if isinstance(stored, bytes):
-            return decode(stored, where)
-        return decode(inside(self.image_root, stored, where), where)
 
     def _require_captions(self, part: _Part) -> None:
         rows = range(len(part.table))
@@ -119,6 +109,13 @@ class Edits:
                 f"{part.file} row {lacking[0]}: a caption is empty ({len(lacking)} of {len(rows)} "
                 "rows in all). Remove the rows, or give their captions by --edit_captions."
             )
+
+
+def _picture(value: Stored, folder: Path, where: str) -> Image.Image:
+    stored = (value["bytes"] or value["path"]) if isinstance(value, dict) else value
+    if not stored:
+        raise ValueError(f"{where}: there is no picture. Remove the row.")
+    return decode(stored if isinstance(stored, bytes) else inside(folder, stored, where), where)
 
 
 def _parts_of(file: Path) -> list[_Part]:

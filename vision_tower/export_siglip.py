@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from open_clip.timm_model import TimmModel
 from PIL.Image import Resampling
-from timm.layers import AttentionPoolLatent, GELUTanh
+from timm.layers import GELUTanh
+from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from transformers import SiglipImageProcessor, SiglipVisionConfig
@@ -35,7 +36,7 @@ def refusal(visual: nn.Module) -> str:
     """Why no SiglipVisionModel computes what `visual` does; nothing if one does."""
     assert isinstance(visual, TimmModel)
     trunk: Any = visual.trunk
-    if not isinstance(trunk, VisionTransformer):
+    if type(trunk) is not VisionTransformer:
         return f"it is timm's {type(trunk).__name__}, not its vision transformer"
     if not isinstance(trunk.attn_pool, AttentionPoolLatent) or trunk.cls_token is not None:
         return "it does not pool by attention, as SigLIP does"
@@ -68,7 +69,7 @@ def vision_config(visual: TimmModel) -> SiglipVisionConfig:
         intermediate_size=block.mlp.fc1.out_features,
         num_hidden_layers=len(trunk.blocks),
         num_attention_heads=block.attn.num_heads,
-        image_size=visual.image_size[0],
+        image_size=int(visual.image_size[0]),
         patch_size=trunk.patch_embed.patch_size[0],
         hidden_act=HIDDEN_ACT[type(block.mlp.act)],
         layer_norm_eps=block.norm1.eps,

@@ -27,7 +27,7 @@ def decode(source: Path | bytes, where: str) -> Image.Image:
 def inside(root: Path, path: str, where: str) -> Path:
     """The file of a path that is relative to `root`. Raises ValueError if it leads out of it."""
     if ".." in Path(path).parts:
-        raise ValueError(f"{where}: the path {path} leads out of the image root. Mend the row.")
+        raise ValueError(f"{where}: the path {path} leads out of {root}. Mend the row.")
     return root / path
 
 

@@ -6,7 +6,7 @@ import bisect
 import glob
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -97,7 +97,7 @@ def _from_tar(path: str) -> Any:
     return datasets.load_dataset("webdataset", data_files=path, split="train")
 
 
-READERS: dict[str, Callable[[str], Any]] = {
+READERS: dict[str, Any] = {
     ".parquet": datasets.Dataset.from_parquet,
     ".json": datasets.Dataset.from_json,
     ".jsonl": datasets.Dataset.from_json,

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from vision_tower.export import export_vision
 from vision_tower.rotary_text import RotaryTextEncoder
 from vision_tower.tokenizer import OpenClipTokenizer, Tokenizer, is_plainly_causal
+from vision_tower.weights import to_disk, to_memory
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def _load_rotary(directory: Path, config: dict) -> Tower:
     tokenize = open_clip.get_tokenizer(f"local-dir:{directory}")
     tower = _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
     tower = tower.with_rotary_text(tower.context_length, config["rotary_text"]["base"])
-    tower.load_state_dict(_to_memory(load_file(directory / WEIGHTS)), strict=True)
+    tower.load_state_dict(to_memory(load_file(directory / WEIGHTS)), strict=True)
     return tower
 
 
@@ -211,37 +212,6 @@ def save_tower(
     export_vision(tower.visual, visual, tower.config["preprocess_cfg"], directory / "vision")
     tower.tokenizer.save(directory)
     save_file(
-        _to_disk(state, tower.config["model_cfg"]), directory / WEIGHTS, metadata={"format": "pt"}
+        to_disk(state, tower.config["model_cfg"]), directory / WEIGHTS, metadata={"format": "pt"}
     )
     (directory / CONFIG).write_text(json.dumps(tower.config, indent=2) + "\n", encoding="utf-8")
-
-
-def averaged_weights(
-    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], alpha: float
-) -> dict[str, Tensor]:
-    """(1 - alpha) * start + alpha * trained, WiSE-FT's way (arXiv 2109.01903) to keep what the
-    start could do. Both have the same names."""
-    return {
-        name: torch.lerp(start[name].float(), tensor.float(), alpha).to(tensor.dtype)
-        for name, tensor in trained.items()
-    }
-
-
-def _to_disk(state: Mapping[str, Tensor], model_cfg: Mapping) -> dict[str, Tensor]:
-    """open_clip's names and shapes: its CLIP keeps the text encoder's parameters at the top, its
-    CustomTextCLIP in `text.`."""
-    prefix = "" if model_cfg.get("custom_text") else "text."
-    shape = (1,) if model_cfg.get("nonscalar_logit_scale") else ()
-    return {
-        name.removeprefix(prefix): tensor.reshape(shape) if name.startswith("logit_") else tensor
-        for name, tensor in state.items()
-    }
-
-
-def _to_memory(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name if name.startswith(("visual.", "text.", "logit_")) else f"text.{name}": (
-            tensor.reshape(1) if name.startswith("logit_") else tensor
-        )
-        for name, tensor in state.items()
-    }

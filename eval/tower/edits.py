@@ -91,7 +91,7 @@ class Edits:
 
 def read_pairs(path: Path, edits: edit_files.Edits) -> list[EditPair]:
     """Captions and kinds of one file's rows; pictures stay in the file, named by row and column."""
-    stored = (edits.stored(row)[1] for row in range(len(edits)))
+    stored = (edits.stored(row)[-1] for row in range(len(edits)))
     return [
         EditPair(
             id=f"{path.stem}-{row}",

@@ -10,7 +10,7 @@ from transformers import AutoImageProcessor, CLIPVisionModel
 
 from scripts import export_tower
 from tests.tiny_tower import SIZE, write_tower
-from vision_tower.towers import load_tower
+from vision_tower.towers import load_tower, save_tower
 
 
 def test_the_tower_and_its_vision_side_are_written(
@@ -27,6 +27,34 @@ def test_the_tower_and_its_vision_side_are_written(
     assert CLIPVisionModel.from_pretrained(directory / "vision").config.image_size == SIZE
     processor = AutoImageProcessor.from_pretrained(directory / "vision")
     assert list(processor.image_mean) == [0.5, 0.4, 0.3]
+
+
+def test_a_tower_averaged_with_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = load_tower(str(write_tower(tmp_path / "start")))
+    trained = load_tower(str(tmp_path / "start"))
+    for parameter in trained.parameters():
+        parameter.data += 1
+    save_tower(trained, tmp_path / "trained")
+    save_tower(start.with_rotary_text(248, 10000.0), tmp_path / "rotary")
+
+    def export(first: str, *more: str) -> None:
+        command = [str(tmp_path / first), str(tmp_path / "mixed"), *more]
+        monkeypatch.setattr("sys.argv", ["export_tower.py", *command])
+        export_tower.main()
+
+    export("trained", "--start", str(tmp_path / "start"), "--alpha", "0.25")
+    mixed = load_tower(str(tmp_path / "mixed")).state_dict()
+    for name, tensor in start.state_dict().items():
+        torch.testing.assert_close(mixed[name], tensor + 0.25, rtol=0, atol=1e-5)
+    for wrong, told in (
+        (("rotary", "--start", str(tmp_path / "start")), "different weights"),
+        (("trained", "--start", str(tmp_path / "start"), "--alpha", "2"), "not 2.0"),
+    ):
+        with pytest.raises(SystemExit):
+            export(*wrong)
+        assert told in capsys.readouterr().err
 
 
 def test_a_tower_that_is_not_there(

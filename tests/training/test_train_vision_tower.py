@@ -109,18 +109,6 @@ def test_the_other_parts_stay_as_they_are(learning, data, flags, tmp_path):
         assert same == (part[name.split(".")[0]] != learning), name
 
 
-def test_the_start_may_be_averaged_in(data, flags, tmp_path):
-    main([*flags, "--max_steps", "2"])
-    whole = load_file(tmp_path / "tower" / "open_clip_model.safetensors")
-    start = load_file(data / "rotary" / "open_clip_model.safetensors")
-    main([*flags, "--max_steps", "2", "--trained_share", "0.25",
-          "--output_dir", str(tmp_path / "mixed")])  # fmt: skip
-    mixed = load_file(tmp_path / "mixed" / "open_clip_model.safetensors")
-    for name, tensor in mixed.items():
-        expected = 0.75 * start[name] + 0.25 * whole[name]
-        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-7)
-
-
 def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
     place = flags.index("--edits")
     main([*flags[:place], *flags[place + 2 :], "--hard_negative_weight", "0", "--max_steps", "2"])
@@ -131,7 +119,6 @@ def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
     ("more", "told"),
     [
         (["--learning", "vision"], "image, text and temperature, not .'vision'"),
-        (["--trained_share", "0"], "above 0 and at most 1, not 0.0"),
         (["--edits", "none.parquet"], "no file 'none.parquet'"),
         (["--image_root", "elsewhere"], r"captions\.json row 0.*there is no picture.*image_root"),
         (["--edit_batch_size", "21"], "21 edit rows.*only 20"),

@@ -120,7 +120,7 @@ def test_pictures_may_be_in_the_table(tmp_path):
         ({"caption": None}, "the caption is empty"),
         ({"caption": " "}, "the caption is empty"),
         ({"image": None}, "there is no picture"),
-        ({"image": "../a.jpg"}, "leads out of the image root"),
+        ({"image": "../a.jpg"}, "leads out of"),
     ],
 )
 def test_a_broken_row_is_named(changes, told, tmp_path):

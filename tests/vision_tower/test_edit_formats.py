@@ -134,7 +134,7 @@ def test_json_with_paths(name, lines, pictures, tmp_path):
         (tmp_path / path).write_bytes(data)
     file = tmp_path / ("a.jsonl" if lines else "a.json")
     file.write_text(json.dumps(JSON[name]) + "\n" if lines else json.dumps([JSON[name]]))
-    edits = Edits([file], image_root=tmp_path, captions=sidecar(file))
+    edits = Edits([file], captions=sidecar(file))
     check(edits[0], pictures, TEXTS)
 
 
@@ -147,7 +147,7 @@ def test_json_of_anyedit(pictures, tmp_path):
         **{"image_file": "s.png", "edited_file": "t.png"},
     }
     (tmp_path / "a.json").write_text(json.dumps([row]))
-    check(Edits([tmp_path / "a.json"], image_root=tmp_path)[0], pictures, TEXTS)
+    check(Edits([tmp_path / "a.json"])[0], pictures, TEXTS)
 
 
 def test_dialogues_of_imgedit_are_one_edit_a_turn(pictures, tmp_path):
@@ -157,7 +157,7 @@ def test_dialogues_of_imgedit_are_one_edit_a_turn(pictures, tmp_path):
     back = {**turn, "input_images": ["t.png"], "output_images": ["s.png"], "prompt": "take it off"}
     file = tmp_path / "a.parquet"
     datasets.Dataset.from_list([{"data": [turn, back]}, {"data": [turn]}]).to_parquet(file)
-    edits = Edits([file], image_root=tmp_path, captions=sidecar(file, 3))
+    edits = Edits([file], captions=sidecar(file, 3))
     assert [edit.instruction for edit in edits] == ["add a hat", "take it off", "add a hat"]
     check(edits[1], pictures[::-1], ("take it off", *TEXTS[1:]))
 
@@ -211,11 +211,11 @@ def test_folders_of_instruct_pix2pix(pictures, tmp_path):
     check(edits[1], pictures, TEXTS)
 
 
-def test_a_path_out_of_the_image_root_is_refused(tmp_path):
+def test_a_path_out_of_the_folder_is_refused(tmp_path):
     (tmp_path / "a.json").write_text(
         json.dumps([{**JSON["SEED-Data-Edit"], "source_image": "../s"}])
     )
-    edits = Edits([tmp_path / "a.json"], tmp_path, sidecar(tmp_path / "a.json"))
+    edits = Edits([tmp_path / "a.json"], sidecar(tmp_path / "a.json"))
     with pytest.raises(ValueError, match=r"a\.json row 0, source_image.*leads out of"):
         edits[0]
 
