@@ -36,8 +36,9 @@ def refusal(visual: nn.Module) -> str:
     """Why no SiglipVisionModel computes what `visual` does; nothing if one does."""
     assert isinstance(visual, TimmModel)
     trunk: Any = visual.trunk
-    if type(trunk) is not VisionTransformer:
-        return f"it is timm's {type(trunk).__name__}, not its vision transformer"
+    kind = type(trunk)
+    if kind is not VisionTransformer:
+        return f"it is timm's {kind.__name__}, not its vision transformer"
     if not isinstance(trunk.attn_pool, AttentionPoolLatent) or trunk.cls_token is not None:
         return "it does not pool by attention, as SigLIP does"
     if list(visual.head.parameters()) or trunk.num_reg_tokens:
