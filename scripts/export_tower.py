@@ -24,14 +24,18 @@ def main() -> None:
     parser.add_argument("tower", help="<architecture>:<tag>, hf-hub:<id> or a directory")
     parser.add_argument("directory", type=Path, help="where the tower directory is written")
     parser.add_argument("--start", help="what the tower started from (WiSE-FT)")
-    parser.add_argument("--alpha", type=float, default=0.5, help="the tower's share, 0 to 1")
+    parser.add_argument("--alpha", type=float, help="the tower's share, 0 to 1, beside --start")
     arguments = parser.parse_args()
+    if (arguments.start is None) != (arguments.alpha is None):
+        parser.error("--start and --alpha go together.")
     try:
         tower = load_tower(arguments.tower)
         state = tower.state_dict()
         if arguments.start:
-            start = load_tower(arguments.start).state_dict()
-            state = averaged_weights(start, state, arguments.alpha)
+            start = load_tower(arguments.start)
+            if start.config != tower.config:
+                raise ValueError("the two towers have different settings: average with its start.")
+            state = averaged_weights(start.state_dict(), state, arguments.alpha)
         save_tower(tower, arguments.directory, state)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))

@@ -72,7 +72,7 @@ class TrainVisionTower(StageArguments):
     def __post_init__(self) -> None:
         self.require("tower", "captions", "image_root")
         if self.hard_negative_weight:
-            self.require("edits")
+            self.require("edits", "edit_batch_size")
         if not self.learning or set(self.learning) - {"image", "text", "temperature"}:
             raise ValueError(f"--learning takes image, text and temperature, not {self.learning}.")
         self.dataloader_drop_last = True  # every rank must bring as many rows to the global loss
@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("Loading the tower %s.", args.tower)
     tower = load_tower(args.tower)
     check_exportable(tower.visual, tower.config["preprocess_cfg"])
+    tower.requires_grad_(False)
     tower.visual.requires_grad_("image" in args.learning)
     tower.text.requires_grad_("text" in args.learning)
     tower.logit_scale.requires_grad_("temperature" in args.learning)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from vision_tower.captions import Caption
+from vision_tower.captions import Caption, Captions
 from vision_tower.edits import Edits
 from vision_tower.images import decode
 from vision_tower.tokenizer import Tokenizer
@@ -139,15 +139,15 @@ class PairCollator:
 class CaptionTexts(Dataset):
     """Stage 1's rows: every short caption and every long one, as (row id, text)."""
 
-    def __init__(self, captions: Sequence[Caption]) -> None:
+    def __init__(self, captions: Captions) -> None:
         self.captions = captions
 
     def __len__(self) -> int:
         return 2 * len(self.captions)
 
     def __getitem__(self, index: int) -> tuple[str, str]:
-        caption = self.captions[index // 2]
-        return caption.row, caption.long if index % 2 else caption.short
+        told = self.captions.texts(index // 2)
+        return told.row, told.long if index % 2 else told.short
 
 
 class TextCollator:

@@ -32,11 +32,16 @@ class CaptionColumns:
             if len(answers) != 1:
                 raise ValueError(f"the conversation has {len(answers)} gpt turns, not one")
             long = answers[0]
-        long = " ".join((long or "").split())
+        long = _one_line(long)
         if not long:
             raise ValueError("the caption is empty")
-        short = " ".join((row[self.short] or "").split()) if self.short else ""
+        short = _one_line(row[self.short]) if self.short else ""
         return short or first_sentence(long), long
+
+
+def _one_line(text: str | bytes | None) -> str:
+    """Members of tars are bytes."""
+    return " ".join((text.decode("utf-8") if isinstance(text, bytes) else text or "").split())
 
 
 def named_columns(pairs: Sequence[str]) -> CaptionColumns:

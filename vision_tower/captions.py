@@ -7,31 +7,53 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import datasets
 
 from vision_tower.caption_formats import CaptionColumns, named_columns, recognise
-from vision_tower.images import inside, require_files
+from vision_tower.images import located, require_files
 from vision_tower.tables import expand, locate, open_table
+
+# Columns of pictures that hold no bytes.
+TEXT = datasets.Value("string")
+PATHS = (TEXT, {"bytes": datasets.Value("null"), "path": TEXT})
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
-    """One described picture, encoded or in a file. `row` says where it was read:
-    "<file> row <n> (id <id>)"."""
+class Texts:
+    """A row's captions. `row` says where it was read: "<file> row <n> (id <id>)"."""
 
     row: str
-    image: Path | bytes
     short: str
     long: str
 
 
+@dataclass(frozen=True, slots=True)
+class Caption(Texts):
+    """One described picture, encoded or in a file."""
+
+    image: Path | bytes
+
+
 @dataclass(frozen=True)
 class _Part:
+    """`texts` is the table without pictures, which it would be slow to read for nothing."""
+
     file: Path
     table: datasets.Dataset
+    texts: datasets.Dataset
     columns: CaptionColumns
+
+    def read_texts(self, row: int, values: dict[str, Any]) -> Texts:
+        where = f"{self.file} row {row}" + (f" (id {values['id']})" if "id" in values else "")
+        try:
+            return Texts(where, *self.columns.texts(values))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{where}: {error}. A row needs a caption; ShareGPT4V's is the one gpt turn of its "
+                "conversations. Mend or remove the row."
+            ) from error
 
 
 class Captions(Sequence[Caption]):
@@ -58,33 +80,32 @@ class Captions(Sequence[Caption]):
             raise IndexError(index)
         number, row = locate(self._ends, index)
         part = self._parts[number]
-        return self._caption(part, row, part.table[row])
+        values = part.table[row]
+        told = part.read_texts(row, values)
+        image = located(values[part.columns.image], self.image_root, told.row)
+        return Caption(told.row, told.short, told.long, image)
 
-    def __iter__(self) -> Iterator[Caption]:
-        for part in self._parts:
-            for row, values in enumerate(part.table):
-                yield self._caption(part, row, cast("dict", values))
+    def texts(self, index: int) -> Texts:
+        """A row without its picture."""
+        number, row = locate(self._ends, index)
+        return self._parts[number].read_texts(row, self._parts[number].texts[row])
 
-    def _caption(self, part: _Part, row: int, values: dict[str, Any]) -> Caption:
-        where = f"{part.file} row {row}"
-        try:
-            where += f" (id {values['id']})" if "id" in values else ""
-            image = values[part.columns.image]
-            stored = (image["bytes"] or image["path"]) if isinstance(image, dict) else image
-            if not stored:
-                raise ValueError("there is no picture")
-            short, long = part.columns.texts(values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{where}: {error}. A row needs a picture and a caption; ShareGPT4V's caption is "
-                "the one gpt turn of its conversations. Mend or remove the row."
-            ) from error
-        return Caption(
-            row=where,
-            image=stored if isinstance(stored, bytes) else inside(self.image_root, stored, where),
-            short=short,
-            long=long,
-        )
+    def check(self, images: bool) -> None:
+        """Look at all texts and, with `images`, whether the files of pictures are there.
+
+        Raises FileNotFoundError or ValueError that names file, row and remedy.
+        """
+        found = (picture for part in self._parts for picture in self._pictures(part))
+        root = f"Paths are relative to --image_root, here {self.image_root}."
+        require_files((p for p in found if images and isinstance(p[0], Path)), root)
+
+    def _pictures(self, part: _Part) -> Iterator[tuple[Path | bytes, str]]:
+        """Of each row; of encoded ones that there are some bytes is not looked at."""
+        for row in range(len(part.texts)):
+            values = part.texts[row]
+            told = part.read_texts(row, values)
+            if part.columns.image in values:
+                yield located(values[part.columns.image], self.image_root, told.row), told.row
 
 
 def read_captions(
@@ -104,22 +125,20 @@ def read_captions(
     Raises FileNotFoundError or ValueError that names file, row and remedy.
     """
     captions = Captions(files, image_root, named_columns(columns) if columns else None)
-    pictures = ((c.image, c.row) for c in captions if isinstance(c.image, Path))
-    if check_images:
-        require_files(pictures, f"Paths are relative to --image_root, here {image_root}.")
-    else:
-        for _ in pictures:  # their texts are looked at all the same
-            pass
+    captions.check(images=check_images)
     return captions
 
 
 def _opened(file: Path, columns: CaptionColumns | None) -> _Part:
     table = open_table(file)
     if columns is None:
-        return _Part(file, table, recognise(table.column_names, str(file)))
+        columns = recognise(table.column_names, str(file))
     missing = [name for name in columns.names if name not in table.column_names]
     if missing:
         raise ValueError(
             f"{file} has no column {', '.join(missing)}: there are {', '.join(table.column_names)}."
         )
-    return _Part(file, table, columns)
+    names = [name for name in (*columns.names, "id") if name in table.column_names]
+    if table.features[columns.image] not in PATHS:
+        names.remove(columns.image)
+    return _Part(file, table, table.select_columns(names), columns)

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-# A picture as stored: encoded, a path beside the file, or datasets' struct of both.
-Stored = bytes | str | dict | None
+from vision_tower.images import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class EditColumns:
 
     def read(self, row: dict[str, Any]) -> StoredEdit:
         source, edited = row[self.source_image], row[self.edited_image]
+        if self.source_image == self.edited_image and len(source) < 2:
+            raise ValueError(f"{self.source_image} holds one picture, and a pair has two")
         return StoredEdit(
             source_image=source[0] if isinstance(source, list) else source,
             edited_image=edited[-1] if isinstance(edited, list) else edited,
@@ -59,7 +60,7 @@ class EditColumns:
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        value = value[0]
+        value = value[0] if value else ""
     if isinstance(value, dict):  # a turn of LLaVA's conversations
         value = value["value"].replace("<image>", "")
     if isinstance(value, bytes):  # a member of a tar
@@ -67,47 +68,35 @@ def _text(value: Any) -> str:
     return (value or "").strip()
 
 
-# By name of the data set; each entry is one pair that a row holds. HQ-Edit's inverse edit is one
-# more. A table is the first of these whose columns it has.
-EDIT_FORMATS: dict[str, tuple[EditColumns, ...]] = {
-    "UltraEdit": (
-        EditColumns(
-            "source_image", "edited_image", "edit_prompt", "source_caption", "target_caption"
-        ),
+# A table is the first of these whose columns it has. HQ-Edit's inverse edits are left out: L_HN is
+# the same for a pair turned round, and only the instruction would be new.
+EDIT_FORMATS = {
+    "UltraEdit": EditColumns(
+        "source_image", "edited_image", "edit_prompt", "source_caption", "target_caption"
     ),
-    "InstructPix2Pix": (
-        EditColumns(
-            "original_image", "edited_image", "edit_prompt", "original_prompt", "edited_prompt"
-        ),
+    "InstructPix2Pix": EditColumns(
+        "original_image", "edited_image", "edit_prompt", "original_prompt", "edited_prompt"
     ),
-    "HQ-Edit": (
-        EditColumns("input_image", "output_image", "edit", "input", "output"),
-        EditColumns("output_image", "input_image", "inverse_edit", "output", "input"),
-    ),
-    "AnyEdit": (EditColumns("image_file", "edited_file", "edit_instruction", "input", "output"),),
-    "AnyEdit (json)": (EditColumns("image_file", "edited_file", "edit", "input", "output"),),
-    "TripletData": (EditColumns("image", "neg_image", "", "caption", "neg_caption"),),
-    "MagicBrush": (EditColumns("source_img", "target_img", "instruction"),),
-    "OmniEdit": (EditColumns("src_img", "edited_img", "edited_prompt_list"),),
-    "SEED-Data-Edit": (EditColumns("source_image", "target_image", "instruction"),),
-    "ImgEdit": (EditColumns("input_images", "output_images", "prompt"),),
-    "Pico-Banana": (EditColumns("local_input_image", "output_image", "text"),),
-    "GPT-Image-Edit": (EditColumns("image", "image", "conversations"),),
+    "HQ-Edit": EditColumns("input_image", "output_image", "edit", "input", "output"),
+    "AnyEdit": EditColumns("image_file", "edited_file", "edit_instruction", "input", "output"),
+    "AnyEdit (json)": EditColumns("image_file", "edited_file", "edit", "input", "output"),
+    "TripletData": EditColumns("image", "neg_image", "", "caption", "neg_caption"),
+    "MagicBrush": EditColumns("source_img", "target_img", "instruction"),
+    "OmniEdit": EditColumns("src_img", "edited_img", "edited_prompt_list"),
+    "SEED-Data-Edit": EditColumns("source_image", "target_image", "instruction"),
+    "ImgEdit": EditColumns("input_images", "output_images", "prompt"),
+    "Pico-Banana": EditColumns("local_input_image", "output_image", "text"),
+    "GPT-Image-Edit": EditColumns("image", "image", "conversations"),
 }
 
 
-def recognise(columns: Collection[str], where: str) -> tuple[EditColumns, ...]:
-    """The pairs in each row of a table with these columns.
-
-    Raises ValueError if they are those of no known data set.
-    """
-    for pairs in EDIT_FORMATS.values():
-        if all(name in columns for pair in pairs for name in pair.names):
-            return pairs
-    known = "; ".join(
-        f"{name}: {', '.join(pairs[0].names)}" for name, pairs in EDIT_FORMATS.items()
-    )
+def recognise(columns: Collection[str], where: str) -> EditColumns:
+    """Raises ValueError if the columns are those of no known data set."""
+    for known in EDIT_FORMATS.values():
+        if all(name in columns for name in known.names):
+            return known
+    told = "; ".join(f"{name}: {', '.join(known.names)}" for name, known in EDIT_FORMATS.items())
     raise ValueError(
         f"{where} has the columns {', '.join(columns)}, which are those of no edit data set known "
-        f"here. Rename them to one of these. {known}."
+        f"here. Rename them to one of these. {told}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from vision_tower.edit_formats import EditColumns, Stored, StoredEdit, recognise
-from vision_tower.images import decode, inside
+from vision_tower.edit_formats import EditColumns, StoredEdit, recognise
+from vision_tower.images import decode, located
 from vision_tower.tables import expand, locate, open_table
 
 Captions = dict[str, tuple[str, str]]
@@ -35,25 +36,18 @@ class Edit:
 
 @dataclass(frozen=True)
 class _Part:
-    """One pair of every row of a file."""
-
     file: Path
     table: datasets.Dataset
     columns: EditColumns
-    inverse: bool
 
     def id(self, row: int) -> str:
-        return f"{self.file.name}:{row}{'/inverse' if self.inverse else ''}"
+        return f"{self.file.name}:{row}"
 
 
 class Edits:
     """Map-style over all pairs of all files; pictures are decoded when a pair is asked for."""
 
-    def __init__(
-        self,
-        files: Sequence[str | Path],
-        captions: Sequence[str | Path] = (),
-    ) -> None:
+    def __init__(self, files: Sequence[str | Path], captions: Sequence[str | Path] = ()) -> None:
         """
         Args:
             files: or glob patterns, or InstructPix2Pix's folders. Paths of pictures in a file are
@@ -64,20 +58,30 @@ class Edits:
         Raises FileNotFoundError or ValueError that names file, row and remedy.
         """
         self._captions = _read_captions(captions)
-        self._parts = [part for file in expand(files) for part in _parts_of(file)]
+        self._parts = [_opened(file) for file in expand(files)]
         self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
+        if self._captions:
+            self._require_unambiguous()
         for part in self._parts:
             self._require_captions(part)
 
     def __len__(self) -> int:
         return self._ends[-1]
 
+    @property
+    def columns(self) -> set[EditColumns]:
+        """The columns that pairs were read from."""
+        return {part.columns for part in self._parts}
+
     def stored(self, index: int) -> tuple[str, Path, StoredEdit]:
         """Where a pair was read, the folder of its file, and the pair, its pictures undecoded."""
         number, row = locate(self._ends, index)
         part = self._parts[number]
-        edit = part.columns.read(part.table[row])
-        where = f"{part.file} row {row}{' (inverse)' if part.inverse else ''}"
+        where = f"{part.file} row {row}"
+        try:
+            edit = part.columns.read(part.table[row])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{where}: {error!r}. Mend or remove the row.") from error
         if part.id(row) in self._captions:
             source, edited = self._captions[part.id(row)]
             edit = replace(edit, source_caption=source, edited_caption=edited)
@@ -85,51 +89,64 @@ class Edits:
 
     def __getitem__(self, index: int) -> Edit:
         where, folder, edit = self.stored(index)
+        source, edited = f"{where}, source_image", f"{where}, edited_image"
         return Edit(
             row=where,
-            source_image=_picture(edit.source_image, folder, f"{where}, source_image"),
-            edited_image=_picture(edit.edited_image, folder, f"{where}, edited_image"),
+            source_image=decode(located(edit.source_image, folder, source), source),
+            edited_image=decode(located(edit.edited_image, folder, edited), edited),
             source_caption=edit.source_caption,
             edited_caption=edit.edited_caption,
             instruction=edit.instruction,
             kind=edit.kind,
         )
 
-    def _require_captions(self, part: _Part) -> None:
-        rows = range(len(part.table))
-        if part.columns.captions:
-            lacking = sorted(
-                {row for name in part.columns.captions for row in _empty(part.table, name)}
+    def _require_unambiguous(self) -> None:
+        """Captions are told by the file's name: there may be one file of a name, and every line
+        must be for a row of one."""
+        [(name, number)] = Counter(part.file.name for part in self._parts).most_common(1)
+        if number > 1:
+            raise ValueError(
+                f"{number} files are named {name}, and captions are told by that name. Rename the "
+                "files, and the ids in --edit_captions."
             )
+        rows = {part.file.name: len(part.table) for part in self._parts}
+        for told in self._captions:
+            name, _, row = told.rpartition(":")
+            if not (name in rows and row.isdigit() and int(row) < rows[name]):
+                raise ValueError(
+                    f"--edit_captions: no file of --edits has a row {told!r}. An id is the file's "
+                    "name, a colon and the row, counted from 0."
+                )
+
+    def _require_captions(self, part: _Part) -> None:
+        if part.columns.captions:
+            empty = {row for name in part.columns.captions for row in _empty(part, name)}
         else:
-            lacking = list(rows)
-        lacking = [row for row in lacking if part.id(row) not in self._captions]
+            empty = range(len(part.table))
+        lacking = [row for row in empty if part.id(row) not in self._captions]
         if lacking:
             raise ValueError(
-                f"{part.file} row {lacking[0]}: a caption is empty ({len(lacking)} of {len(rows)} "
-                "rows in all). Remove the rows, or give their captions by --edit_captions."
+                f"{part.file} row {min(lacking)}: a caption is empty ({len(lacking)} of "
+                f"{len(part.table)} rows in all). Remove the rows, or give their captions by "
+                "--edit_captions."
             )
 
 
-def _picture(value: Stored, folder: Path, where: str) -> Image.Image:
-    stored = (value["bytes"] or value["path"]) if isinstance(value, dict) else value
-    if not stored:
-        raise ValueError(f"{where}: there is no picture. Remove the row.")
-    return decode(stored if isinstance(stored, bytes) else inside(folder, stored, where), where)
-
-
-def _parts_of(file: Path) -> list[_Part]:
+def _opened(file: Path) -> _Part:
     table = open_table(file)
-    pairs = recognise(table.column_names, str(file))
-    return [_Part(file, table, pair, inverse=number > 0) for number, pair in enumerate(pairs)]
+    return _Part(file, table, recognise(table.column_names, str(file)))
 
 
-def _empty(table: datasets.Dataset, column: str) -> list[int]:
-    """Rows whose text is empty or null."""
-    texts = table.data.column(column)
-    if pa.types.is_null(texts.type):
-        return list(range(len(table)))
-    length = pc.fill_null(pc.call_function("binary_length", [texts]), 0)
+def _empty(part: _Part, column: str) -> list[int]:
+    """Rows whose text is blank or null."""
+    texts = part.table.data.column(column)
+    kind = texts.type
+    if pa.types.is_null(kind):
+        return list(range(len(part.table)))
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)):
+        raise ValueError(f"{part.file}: the column {column} holds {kind}, not text. Mend the file.")
+    trimmed = pc.call_function("utf8_trim_whitespace", [texts.cast(pa.string())])
+    length = pc.fill_null(pc.call_function("utf8_length", [trimmed]), 0)
     empty = pc.call_function("equal", [length, pa.scalar(0)])
     return pc.call_function("indices_nonzero", [empty]).to_pylist()
 
@@ -139,15 +156,19 @@ def _read_captions(files: Sequence[str | Path]) -> Captions:
     for file in expand(files):
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
+                where = f"{file} line {number}"
                 try:
                     row = json.loads(line)
-                    told = row["id"], row["source_caption"].strip(), row["target_caption"].strip()
+                    told = row["source_caption"].strip(), row["target_caption"].strip()
+                    name = row["id"]
                 except (ValueError, KeyError, AttributeError, TypeError) as error:
                     raise ValueError(
-                        f"{file} line {number}: {error!r}. A line is json with id, source_caption "
-                        "and target_caption."
+                        f"{where}: {error!r}. A line is json with id, source_caption and "
+                        "target_caption."
                     ) from error
                 if not all(told):
-                    raise ValueError(f"{file} line {number}: a caption is empty. Remove the line.")
-                captions[told[0]] = told[1:]
+                    raise ValueError(f"{where}: a caption is empty. Remove the line.")
+                if name in captions:
+                    raise ValueError(f"{where}: the id {name!r} comes twice. Remove one.")
+                captions[name] = told
     return captions

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from open_clip.utils import to_2tuple
 from PIL.Image import Resampling
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig
+
+from vision_tower.activation import activation_name
 
 TOP = {
     "class_embedding": "embeddings.class_embedding",
@@ -25,7 +27,6 @@ IN_BLOCK = {
     "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
 }
-HIDDEN_ACT = {QuickGELU: "quick_gelu", nn.GELU: "gelu"}
 
 
 def refusal(visual: nn.Module) -> str:
@@ -55,7 +56,7 @@ def _is_plain(block: nn.Module) -> bool:
     return (
         isinstance(block, ResidualAttentionBlock)
         and isinstance(block.ls_1, nn.Identity)
-        and type(block.mlp.gelu) in HIDDEN_ACT
+        and activation_name(block.mlp.gelu) is not None
     )
 
 
@@ -70,7 +71,7 @@ def vision_config(visual: VisionTransformer) -> CLIPVisionConfig:
         num_attention_heads=block.attn.num_heads,
         image_size=image_size,
         patch_size=patch_size,
-        hidden_act=HIDDEN_ACT[type(block.mlp.gelu)],
+        hidden_act=activation_name(block.mlp.gelu),
         layer_norm_eps=block.ln_1.eps,
     )
 

@@ -8,11 +8,12 @@ from typing import Any, cast
 import torch
 from open_clip.timm_model import TimmModel
 from PIL.Image import Resampling
-from timm.layers import GELUTanh
 from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from transformers import SiglipImageProcessor, SiglipVisionConfig
+
+from vision_tower.activation import activation_name
 
 MODULES = {
     "patch_embed.proj": "embeddings.patch_embedding",
@@ -29,7 +30,6 @@ IN_BLOCK = {
     "mlp.fc2": "mlp.fc2",
     "attn.proj": "self_attn.out_proj",
 }
-HIDDEN_ACT = {nn.GELU: "gelu", GELUTanh: "gelu_pytorch_tanh"}
 
 
 def refusal(visual: nn.Module) -> str:
@@ -41,13 +41,15 @@ def refusal(visual: nn.Module) -> str:
         return f"it is timm's {kind.__name__}, not its vision transformer"
     if not isinstance(trunk.attn_pool, AttentionPoolLatent) or trunk.cls_token is not None:
         return "it does not pool by attention, as SigLIP does"
+    if not isinstance(trunk.norm_pre, nn.Identity):
+        return "it has a norm before its blocks, which SigLIP's have not"
     if list(visual.head.parameters()) or trunk.num_reg_tokens:
         return "it has a projection or register tokens, which SigLIP's have not"
     if any(height != width for height, width in (visual.image_size, trunk.patch_embed.patch_size)):
         return f"pictures of {visual.image_size} are not square"
     if not all(_is_plain(block) for block in trunk.blocks):
         return "its blocks hold more than attention, MLP and two norms"
-    if type(trunk.attn_pool.mlp.act) is not type(trunk.blocks[0].mlp.act):
+    if activation_name(trunk.attn_pool.mlp.act) != activation_name(trunk.blocks[0].mlp.act):
         return "its pooling and its blocks have different activations"
     return ""
 
@@ -58,7 +60,8 @@ def _is_plain(block: nn.Module) -> bool:
         and isinstance(block.ls1, nn.Identity)
         and isinstance(block.attn.q_norm, nn.Identity)
         and isinstance(block.attn.norm, nn.Identity)
-        and type(block.mlp.act) in HIDDEN_ACT
+        and block.attn.qkv.bias is not None
+        and activation_name(block.mlp.act) is not None
     )
 
 
@@ -72,7 +75,7 @@ def vision_config(visual: TimmModel) -> SiglipVisionConfig:
         num_attention_heads=block.attn.num_heads,
         image_size=int(visual.image_size[0]),
         patch_size=trunk.patch_embed.patch_size[0],
-        hidden_act=HIDDEN_ACT[type(block.mlp.act)],
+        hidden_act=activation_name(block.mlp.act),
         layer_norm_eps=block.norm1.eps,
     )
 

@@ -1,5 +1,5 @@
 """GradCache (Gao et al. 2021, arXiv 2101.06983): the gradients of one big contrastive batch, in the
-memory of a small one.
+memory of a small one but for the pictures themselves.
 
 A contrastive loss needs the features of all rows at once, but of a picture nothing else. So all
 micro-batches are encoded without gradient, the loss of all features gives the gradient towards
@@ -53,7 +53,9 @@ def shares(
     whole = {name: torch.cat([one[name] for one in told]).requires_grad_() for name in names}
     scale = told[0]["scale"].detach().requires_grad_()
     result = losses({**whole, "scale": scale})
-    *to_features, to_scale = torch.autograd.grad(result["loss"], [*whole.values(), scale])
+    *to_features, to_scale = torch.autograd.grad(
+        result["loss"], [*whole.values(), scale], materialize_grads=True
+    )
     told_losses = {name: loss.detach() for name, loss in result.items()}
     gradients = {
         name: (gradient * len(batches)).split([len(one[name]) for one in told])

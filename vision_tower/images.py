@@ -24,11 +24,29 @@ def decode(source: Path | bytes, where: str) -> Image.Image:
         ) from error
 
 
-def inside(root: Path, path: str, where: str) -> Path:
-    """The file of a path that is relative to `root`. Raises ValueError if it leads out of it."""
-    if ".." in Path(path).parts:
+# A picture as a row holds it: encoded, a path, or `datasets`' struct of both.
+Stored = bytes | str | dict | None
+
+
+def located(stored: Stored, root: Path, where: str) -> Path | bytes:
+    """The file or the bytes of a picture. A path is relative to `root`, but for one in a struct,
+    which `datasets` takes as it is. Raises ValueError if there is none, or it leads out of root."""
+    if isinstance(stored, dict):
+        stored = stored["bytes"] or Path(stored["path"] or "")
+    if isinstance(stored, str):
+        return _inside(root, stored, where) if stored else located(None, root, where)
+    if not stored or stored == Path():
+        raise ValueError(f"{where}: there is no picture. Remove the row.")
+    if not isinstance(stored, (bytes, Path)):
+        raise ValueError(f"{where}: {stored!r} is no picture. Mend the row.")
+    return stored
+
+
+def _inside(root: Path, path: str, where: str) -> Path:
+    told = Path(path)
+    if told.is_absolute() or ".." in told.parts:
         raise ValueError(f"{where}: the path {path} leads out of {root}. Mend the row.")
-    return root / path
+    return root / told
 
 
 def require_files(files: Iterable[tuple[Path, str]], remedy: str) -> None:

@@ -84,7 +84,15 @@ def _match_loss(rows_BD: Features, columns_ND: Float[Tensor, "N D"], scale: Scal
     """Cross-entropy of scale * rows @ columns.T, where row i's right answer is column i."""
     answer_B = torch.arange(len(rows_BD), device=rows_BD.device)
     losses = [
-        checkpoint(_tile_loss, rows_TD, answer_T, columns_ND, scale, use_reentrant=False)
+        checkpoint(
+            _tile_loss,
+            rows_TD,
+            answer_T,
+            columns_ND,
+            scale,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
         for rows_TD, answer_T in zip(rows_BD.split(TILE), answer_B.split(TILE), strict=True)
     ]
     return torch.stack(losses).sum() / len(rows_BD)

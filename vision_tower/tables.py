@@ -22,7 +22,8 @@ def expand(patterns: Sequence[str | Path]) -> list[Path]:
     """Files and folders by name or glob pattern. Raises FileNotFoundError for one without any."""
     found = []
     for pattern in map(str, patterns):
-        paths = sorted(glob.glob(pattern))  # noqa: PTH207, patterns may be absolute
+        named = [pattern] if Path(pattern).exists() else []
+        paths = named or sorted(glob.glob(pattern))  # noqa: PTH207, patterns may be absolute
         if not paths:
             raise FileNotFoundError(f"no file {pattern!r}: give files, folders or patterns.")
         found += [Path(path) for path in paths]
@@ -40,8 +41,8 @@ def open_table(path: Path) -> datasets.Dataset:
     """Rows of a parquet, json, jsonl, csv or webdataset tar file, or of a folder:
     InstructPix2Pix's, Urban1k's, DCI's.
 
-    Pictures stay encoded: decoding is ours, which names the row of a broken one. Rows are kept in
-    `datasets`' cache on disk and mapped into memory, so memory stays flat however many there are.
+    Pictures stay encoded: decoding is ours, which names the row of a broken one. Rows of files are
+    kept in `datasets`' cache on disk and mapped into memory; those of folders are in memory.
     Raises ValueError for a file that is none of these, or broken, or has no row.
     """
     if path.is_dir():
@@ -53,7 +54,7 @@ def open_table(path: Path) -> datasets.Dataset:
         table = cast("datasets.Dataset", READERS[path.suffix](str(path)))
     except (DatasetGenerationError, ValueError) as error:
         reason = error.__cause__ or error
-        raise ValueError(f"{path} cannot be read ({reason}): fetch it again.") from error
+        raise ValueError(f"{path} cannot be read as a table of like rows ({reason}).") from error
     for name, feature in table.features.items():
         if isinstance(feature, datasets.Image):
             table = table.cast_column(name, datasets.Image(decode=False))
@@ -90,7 +91,8 @@ def _from_csv(path: str) -> Any:
     """Long-DCI's csv has tabs."""
     with Path(path).open(encoding="utf-8") as file:
         separator = "\t" if "\t" in file.readline() else ","
-    return datasets.Dataset.from_csv(path, sep=separator)
+    # All as text: "None" is a caption, 0001 a name.
+    return datasets.Dataset.from_csv(path, sep=separator, dtype=str, keep_default_na=False)
 
 
 def _from_tar(path: str) -> Any:
@@ -113,23 +115,36 @@ def _rows_of_folder(folder: Path) -> list[dict]:
         return _instruct_pix2pix(folder)
     if (folder / "caption").is_dir():
         return _urban_1k(folder)
-    rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
-    if not rows:
+    files = sorted(folder.glob("*.json"))
+    if not files:
         raise ValueError(
             f"{folder} holds no known data set: of folders, InstructPix2Pix's (seeds.json), "
             "Urban1k's (image/, caption/) and DCI's (a json a picture) are read."
         )
-    return [
-        {name: row.get(name) for name in ("image", "extra_caption", "short_caption")}
-        for row in rows
-    ]
+    return [_dci(file) for file in files]
+
+
+def _dci(file: Path) -> dict:
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))
+        return {name: row[name] for name in ("image", "extra_caption", "short_caption")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: {error!r}. In a folder of json files each is DCI's, with image, "
+            "extra_caption and short_caption; name files of other kinds themselves."
+        ) from error
+
+
+def _file(path: Path) -> dict:
+    """A picture as `datasets` writes one that is in a file of its own."""
+    return {"bytes": None, "path": str(path)}
 
 
 def _urban_1k(folder: Path) -> list[dict]:
     """image/NNN.jpg and caption/NNN.txt, whose first line is the caption."""
     return [
         {
-            "image": str(folder / "image" / f"{file.stem}.jpg"),
+            "image": _file(folder / "image" / f"{file.stem}.jpg"),
             "caption": file.read_text(encoding="utf-8").split("\n")[0],
         }
         for file in sorted((folder / "caption").glob("*.txt"))
@@ -139,18 +154,13 @@ def _urban_1k(folder: Path) -> list[dict]:
 def _instruct_pix2pix(folder: Path) -> list[dict]:
     """The raw release: seeds.json is [[folder, [seed, ...]], ...]; each folder has prompt.json and
     two pictures a seed."""
-    seeds = folder / "seeds.json"
-    if not seeds.is_file():
-        raise ValueError(
-            f"{folder} has no seeds.json: of folders, only InstructPix2Pix's are read."
-        )
     rows = []
-    for name, numbers in json.loads(seeds.read_text(encoding="utf-8")):
+    for name, numbers in json.loads((folder / "seeds.json").read_text(encoding="utf-8")):
         prompt = json.loads((folder / name / "prompt.json").read_text(encoding="utf-8"))
         rows += [
             {
-                "original_image": str(folder / name / f"{number}_0.jpg"),
-                "edited_image": str(folder / name / f"{number}_1.jpg"),
+                "original_image": _file(folder / name / f"{number}_0.jpg"),
+                "edited_image": _file(folder / name / f"{number}_1.jpg"),
                 "edit_prompt": prompt["edit"],
                 "original_prompt": prompt["input"],
                 "edited_prompt": prompt["output"],

@@ -88,13 +88,19 @@ class Tower(nn.Module):
         self.text.set_grad_checkpointing(enable)
 
     def scale(self) -> Float[Tensor, ""]:
-        """exp of the temperature, held at 100 in place before use, as open_clip does each step."""
-        with torch.no_grad():
-            self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        """exp of the temperature; while it learns, held at 100 in place, as open_clip does."""
+        if self.logit_scale.requires_grad:
+            with torch.no_grad():
+                self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         return self.logit_scale.exp().squeeze()
 
     def with_rotary_text(self, context_length: int, base: float) -> Tower:
         """The same tower, sharing the image side, with a rotary copy of its text encoder."""
+        if context_length < self.context_length:
+            raise ValueError(
+                f"context_length {context_length} is below the tower's own {self.context_length}: "
+                "rotary positions are for longer captions. Give more."
+            )
         text = RotaryTextEncoder(self.text, context_length, base)
         model_cfg = self.config["model_cfg"]
         text_cfg = {**model_cfg["text_cfg"], "context_length": context_length}

@@ -22,6 +22,7 @@ from eval.benchmark import Counts, EmbeddingTower, Kind, Unit, ratio
 from eval.pictures import cell_name
 from eval.tower.embedding import embed_images, embed_texts
 from vision_tower import edits as edit_files
+from vision_tower.edit_formats import EDIT_FORMATS
 
 KINDS = {
     "all_four": Kind("all four comparisons right"),
@@ -65,7 +66,7 @@ class Edits:
 
     def measure(self, tower: EmbeddingTower, root: Path) -> list[Unit]:
         """One unit per pair."""
-        sources = [(path, edit_files.Edits([path])) for path in self.files(root)]
+        sources = [(path, _ultra_edit(path)) for path in self.files(root)]
         pairs = [pair for path, edits in sources for pair in read_pairs(path, edits)]
         openers = [
             partial(_picture, edits, row, side)
@@ -87,6 +88,14 @@ class Edits:
             "image_to_text_both": ratio(sums["image_to_text_both"], sums["pairs"]),
             "text_to_image_both": ratio(sums["text_to_image_both"], sums["pairs"]),
         } | {f"{k}/all_four": ratio(sums[f"{k}/right"], sums[f"{k}/pairs"]) for k in kinds}
+
+
+def _ultra_edit(path: Path) -> edit_files.Edits:
+    """The gallery looks pictures up in UltraEdit's columns."""
+    edits = edit_files.Edits([path])
+    if edits.columns != {EDIT_FORMATS["UltraEdit"]}:
+        raise ValueError(f"{path} has not UltraEdit's columns. Rename them.")
+    return edits
 
 
 def read_pairs(path: Path, edits: edit_files.Edits) -> list[EditPair]:

@@ -49,7 +49,8 @@ def test_a_tower_averaged_with_its_start(
     for name, tensor in start.state_dict().items():
         torch.testing.assert_close(mixed[name], tensor + 0.25, rtol=0, atol=1e-5)
     for wrong, told in (
-        (("rotary", "--start", str(tmp_path / "start")), "different weights"),
+        (("rotary", "--start", str(tmp_path / "start"), "--alpha", "0.5"), "different settings"),
+        (("trained", "--alpha", "0.5"), "go together"),
         (("trained", "--start", str(tmp_path / "start"), "--alpha", "2"), "not 2.0"),
     ):
         with pytest.raises(SystemExit):

@@ -17,7 +17,7 @@ def data(tmp_path_factory):
     data = tmp_path_factory.mktemp("stage2")
     tower = load_tower(str(write_tower(data / "base"))).with_rotary_text(248, 10000.0)
     save_tower(tower, data / "rotary")
-    write_captions(data, 24)
+    write_captions(data, 26)  # the last two fill no step of six
     write_edits(data / "edits.parquet", 20)
     return data
 
@@ -56,7 +56,11 @@ def test_every_part_of_the_tower_learns(data, flags, tmp_path):
     assert (tmp_path / "tower" / "vision" / "preprocessor_config.json").is_file()
 
 
-def test_killed_and_resumed_it_ends_bit_equal(flags, tmp_path, monkeypatch):
+@pytest.mark.parametrize("micro_batches", ["1", "2"])
+def test_killed_and_resumed_it_ends_bit_equal(micro_batches, flags, tmp_path, monkeypatch):
+    sizes = {"1": ("6", "4"), "2": ("3", "2")}[micro_batches]
+    flags = [*flags, "--gradient_accumulation_steps", micro_batches]
+    flags += ["--per_device_train_batch_size", sizes[0], "--edit_batch_size", sizes[1]]
     main(flags)
     weights = tmp_path / "tower" / "open_clip_model.safetensors"
     whole, told = load_file(weights), logs(tmp_path / "tower")
@@ -122,7 +126,7 @@ def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
         (["--edits", "none.parquet"], "no file 'none.parquet'"),
         (["--image_root", "elsewhere"], r"captions\.json row 0.*there is no picture.*image_root"),
         (["--edit_batch_size", "21"], "21 edit rows.*only 20"),
-        (["--per_device_train_batch_size", "25"], "25 caption rows.*only 24"),
+        (["--per_device_train_batch_size", "27"], "27 caption rows.*only 26"),
         (["--tower", "nowhere"], "'nowhere' is neither"),
         (["--short_weight", "-1"], "must be >= 0"),
     ],

@@ -3,13 +3,14 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 
 from tests.tiny_tower import encoded, picture
-from vision_tower.edit_formats import EDIT_FORMATS
+from vision_tower.edit_formats import EDIT_FORMATS, recognise
 from vision_tower.edits import Edits
 
 
@@ -53,7 +54,7 @@ def test_parquet_with_captions(name, pictures, tmp_path):
     assert edits[0].kind == "add"
 
 
-def test_hq_edit_holds_the_inverse_of_each_edit_too(pictures, tmp_path):
+def test_hq_edits_inverse_is_no_pair_of_its_own(pictures, tmp_path):
     row = {
         "input_image": struct(pictures[0]),
         "output_image": struct(pictures[1]),
@@ -61,11 +62,8 @@ def test_hq_edit_holds_the_inverse_of_each_edit_too(pictures, tmp_path):
         "output": "a dog in a hat",
     }
     datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
-    edits = Edits([tmp_path / "a.parquet"])
-    assert len(edits) == 2
-    check(edits[0], pictures, TEXTS)
-    check(edits[1], pictures[::-1], ("take it off", "a dog in a hat", "a dog"))
-    assert edits[1].row == f"{tmp_path / 'a.parquet'} row 0 (inverse)"
+    [edit] = Edits([tmp_path / "a.parquet"])
+    check(edit, pictures, TEXTS)
 
 
 def sidecar(file, number=1):
@@ -196,8 +194,9 @@ def test_a_tar_that_could_do_harm_is_refused(name, told, tmp_path):
         Edits([file])
 
 
-def test_folders_of_instruct_pix2pix(pictures, tmp_path):
-    root = tmp_path / "clip-filtered"
+def test_folders_of_instruct_pix2pix(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = Path("data/clip-filtered")
     folder = root / "0000000"
     folder.mkdir(parents=True)
     (root / "seeds.json").write_text(json.dumps([["0000000", ["11", "12"]]]))
@@ -206,9 +205,10 @@ def test_folders_of_instruct_pix2pix(pictures, tmp_path):
     for seed in ("11", "12"):
         for side, data in enumerate(pictures):
             (folder / f"{seed}_{side}.jpg").write_bytes(data)
-    edits = Edits([root])
-    assert len(edits) == 2
-    check(edits[1], pictures, TEXTS)
+    for name in (root, root.resolve()):
+        edits = Edits([name])
+        assert len(edits) == 2
+        check(edits[1], pictures, TEXTS)
 
 
 def test_a_path_out_of_the_folder_is_refused(tmp_path):
@@ -222,12 +222,46 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path):
 
 def test_no_format_is_taken_for_another():
     """A table with exactly the columns of one is not recognised as one that comes before it."""
-    names = list(EDIT_FORMATS)
-    for place, name in enumerate(names):
-        columns = {column for pair in EDIT_FORMATS[name] for column in pair.names}
-        for before in names[:place]:
-            wanted = {column for pair in EDIT_FORMATS[before] for column in pair.names}
-            assert not wanted <= columns, f"{name} is read as {before}"
+    for name, columns in EDIT_FORMATS.items():
+        assert recognise(columns.names, "here") is columns, name
+
+
+def test_gpt_image_edit_needs_two_pictures(tmp_path):
+    row = {**JSON["GPT-Image-Edit"], "image": ["s.png"]}
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match=r"a\.json row 0: .*image holds one picture"):
+        Edits([file], captions=sidecar(file))[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"input": " \n"}, r"row 1: a caption is empty \(1 of 2"),
+        ({"output": None}, r"row 1: a caption is empty \(1 of 2"),
+        ({"input": 5}, "the column input holds .*not text"),
+    ],
+)
+def test_captions_that_are_none_are_told_at_once(changes, told, tmp_path):
+    row = {"edit": "e", "input": "a", "output": "b", "image_file": "s.png", "edited_file": "t.png"}
+    (tmp_path / "a.json").write_text(json.dumps([row, row | changes]))
+    with pytest.raises(ValueError, match=rf"a\.json.*{told}"):
+        Edits([tmp_path / "a.json"])
+
+
+def test_captions_must_say_whose_they_are(tmp_path):
+    files = [tmp_path / name / "a.json" for name in ("x", "y")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(json.dumps([JSON["ImgEdit"]]))
+    captions = sidecar(files[0])
+    with pytest.raises(ValueError, match=r"2 files are named a\.json.*Rename"):
+        Edits(files, captions)
+    with pytest.raises(ValueError, match=r"no file of --edits has a row 'a\.json:1'"):
+        Edits(files[:1], sidecar(files[0], 2))
+    captions[0].write_text(captions[0].read_text() * 2)
+    with pytest.raises(ValueError, match=r"line 2: the id 'a\.json:0' comes twice"):
+        Edits(files[:1], sidecar(files[0])[:0] + captions)
 
 
 @pytest.mark.parametrize(

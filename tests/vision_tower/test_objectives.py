@@ -6,11 +6,18 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 from torch.nn import functional as F
 
 from tests.tiny_tower import sentence, write_tower
-from vision_tower.grad_cache import shares
-from vision_tower.losses import EditFeatures, clip_loss, symmetric_loss
+from vision_tower.grad_cache import set_random_state, shares
+from vision_tower.losses import (
+    EditFeatures,
+    clip_loss,
+    image_anchored_loss,
+    source_anchored_loss,
+    symmetric_loss,
+)
 from vision_tower.objectives import ContrastiveObjective, DistillationObjective
 from vision_tower.towers import load_tower
 
@@ -129,7 +136,14 @@ def unused_port():
 
 
 CAPTIONS, PAIRS = 16, 16
-ALONE = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)]
+LOSSES = [
+    (1.0, 0.0, 0.0, symmetric_loss),
+    (0.0, 1.0, 0.0, symmetric_loss),
+    (0.0, 0.0, 1.0, source_anchored_loss),
+    (0.0, 0.0, 1.0, image_anchored_loss),
+    (0.0, 0.0, 1.0, symmetric_loss),
+    (1.0, 1.0, 1.0, symmetric_loss),
+]
 
 
 def part_of(batch, number, of):
@@ -147,10 +161,10 @@ def part_of(batch, number, of):
     return {**told, "long_tokens": batch["long_tokens"][parts[0]]}
 
 
-def gradients_of(base, weights, rank, ranks, micro):
+def gradients_of(base, number, rank, ranks, micro):
     """As a Trainer has them: the mean over micro-batches, then over ranks."""
     tower = rotary(base)
-    objective = ContrastiveObjective(tower, *weights)
+    objective = ContrastiveObjective(tower, *LOSSES[number])
     whole = batch_of(tower, CAPTIONS, PAIRS)
     batches = [part_of(whole, rank * micro + i, ranks * micro) for i in range(micro)]
     if micro == 1:
@@ -173,8 +187,8 @@ def on_a_rank(rank, ranks, base, port, results):
         "gloo", place, timeout=datetime.timedelta(60), rank=rank, world_size=ranks
     )
     told = {
-        (weights, micro): gradients_of(base, weights, rank, ranks, micro)
-        for weights in ALONE
+        (number, micro): gradients_of(base, number, rank, ranks, micro)
+        for number in range(len(LOSSES))
         for micro in (1, 2, 4)
     }
     if rank == 0:
@@ -187,17 +201,40 @@ def test_ranks_and_micro_batches_have_the_gradients_of_the_one_big_batch(
     ranks, base, tmp_path, unused_port
 ):
     if ranks == 1:
-        told = {(w, m): gradients_of(base, w, 0, 1, m) for w in ALONE for m in (2, 4)}
+        told = {(w, m): gradients_of(base, w, 0, 1, m) for w in range(len(LOSSES)) for m in (2, 4)}
     else:
         mp.spawn(on_a_rank, (ranks, base, unused_port, tmp_path / "told.pt"), nprocs=ranks)
         told = torch.load(tmp_path / "told.pt")
-    for weights in ALONE:
-        expected, whole = gradients_of(base, weights, 0, 1, 1)
+    for number in range(len(LOSSES)):
+        expected, whole = gradients_of(base, number, 0, 1, 1)
         for micro in (1, 2, 4)[ranks == 1 :]:
-            loss, gradients = told[weights, micro]
+            loss, gradients = told[number, micro]
             assert loss == pytest.approx(expected, rel=1e-6)
             assert gradients.keys() == whole.keys()
             for name, gradient in whole.items():
                 # Entry by entry rounding shows: the start token's are sums that nearly cancel.
                 off = (gradients[name] - gradient).norm() / gradient.norm()
-                assert off < 1e-5, f"{weights} in {micro}: {name} is off by {off:.1e}"
+                assert off < 1e-5, f"{LOSSES[number]} in {micro}: {name} is off by {off:.1e}"
+
+
+def test_dropout_falls_alike_when_a_micro_batch_is_encoded_again():
+    """Else the features whose gradients were taken would not be those that carry them on."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(3, 50), nn.Dropout(0.5))
+    told = []
+
+    def encode(rows):
+        told.append(layer(rows))
+        return {"image": told[-1], "scale": torch.tensor(1.0)}
+
+    def losses(features):
+        return {"loss": (features["scale"] * features["image"]).square().mean()}
+
+    batches = [{"rows": torch.ones(2, 3)} for _ in range(2)]
+    for batch, share in zip(batches, shares(encode, losses, batches), strict=True):
+        torch.rand(7)  # what else draws between
+        set_random_state(share.random_state)
+        share.loss(encode(**batch)).backward()
+    assert torch.equal(told[0], told[2])
+    assert torch.equal(told[1], told[3])
+    assert not torch.equal(told[0], told[1])
