@@ -1,4 +1,4 @@
-"""CLIP's text encoder with rotary positions in place of learned ones, so that captions may be long.
+"""CLIP's or SigLIP's text encoder with rotary positions for learned ones, for long captions.
 
 Parameters keep open_clip's names and shapes: the state dict of the encoder it replaces loads with
 `positional_embedding` the only key left over. Rotation as TULIP (arXiv 2410.10034) and CLIP-IN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import csv
 import glob
 import json
 import tarfile
@@ -88,11 +89,13 @@ def _check(path: Path) -> None:
 
 
 def _from_csv(path: str) -> Any:
-    """Long-DCI's csv has tabs."""
-    with Path(path).open(encoding="utf-8") as file:
+    """All columns as text: "None" is a caption, 0001 a name. Long-DCI's csv has tabs."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
         separator = "\t" if "\t" in file.readline() else ","
-    # All as text: "None" is a caption, 0001 a name.
-    return datasets.Dataset.from_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        file.seek(0)
+        names = next(csv.reader(file, delimiter=separator))
+    features = datasets.Features({name: datasets.Value("string") for name in names})
+    return datasets.Dataset.from_csv(path, features=features, sep=separator, keep_default_na=False)
 
 
 def _from_tar(path: str) -> Any:

@@ -259,9 +259,9 @@ def test_captions_must_say_whose_they_are(tmp_path):
         Edits(files, captions)
     with pytest.raises(ValueError, match=r"no file of --edits has a row 'a\.json:1'"):
         Edits(files[:1], sidecar(files[0], 2))
-    captions[0].write_text(captions[0].read_text() * 2)
+    captions[0].write_text(sidecar(files[0])[0].read_text() * 2)
     with pytest.raises(ValueError, match=r"line 2: the id 'a\.json:0' comes twice"):
-        Edits(files[:1], sidecar(files[0])[:0] + captions)
+        Edits(files[:1], captions)
 
 
 @pytest.mark.parametrize(
