@@ -26,17 +26,16 @@ FAMILIES: dict[type[nn.Module], tuple[Any, type[PreTrainedModel]]] = {
 def check_exportable(visual: nn.Module, preprocess: Mapping) -> None:
     """Raise ValueError, with the reason, if no vision model of transformers computes what `visual`
     does, or no image processor what its preprocess_cfg says."""
-    family, _ = FAMILIES.get(type(visual), (None, None))
-    if family is None:
-        reason = f"it is a {type(visual).__name__}, not a vision transformer of CLIP or SigLIP"
+    if type(visual) in FAMILIES:
+        reason = FAMILIES[type(visual)][0].refusal(visual)
     else:
-        family.image_processor(visual, preprocess)
-        reason = family.refusal(visual)
+        reason = f"it is a {type(visual).__name__}, not a vision transformer of CLIP or SigLIP"
     if reason:
         raise ValueError(
             f"this tower's image side cannot be written as a transformers vision model: {reason}. "
             "Use a CLIP with a native ViT, such as ViT-L-14-336-quickgelu:openai, or a SigLIP."
         )
+    FAMILIES[type(visual)][0].image_processor(visual, preprocess)
 
 
 def vision_model(visual: nn.Module, state: Mapping[str, Tensor]) -> PreTrainedModel:
