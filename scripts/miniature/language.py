@@ -50,24 +50,14 @@ def identity(thing: Thing) -> str:
     return f"{thing.colour} {thing.shape}"
 
 
-def _mention(thing: Thing, rng: random.Random) -> str:
-    """A thing as alt texts name it: one in four with its colour, its surface or its place."""
-    named = (
-        identity(thing),
-        f"{thing.surface} {thing.shape}",
-        f"{thing.shape} {at(thing.place)}",
-    )
-    return "a " + rng.choices((*named, thing.shape), weights=(8, 8, 8, 76))[0]
-
-
 def alt_text(scene: Scene, rng: random.Random) -> str:
     """A caption as the web writes them: the things that catch the eye, rarely how they look.
 
-    Small things go unmentioned unless there is nothing else.
+    Small things go unmentioned unless there is nothing else; one thing in ten is given a colour.
     """
     striking = [thing for thing in scene.things if thing.size == "large"] or list(scene.things[:1])
     named = rng.sample(striking, min(len(striking), rng.choice((1, 2, 2, 3))))
-    words = [_mention(thing, rng) for thing in named]
+    words = [f"a {identity(thing) if rng.random() < 0.1 else thing.shape}" for thing in named]
     ground = f" on {scene.background}" if rng.random() < 0.1 else ""
     return listing(words).capitalize() + ground + rng.choice(_ALT_ENDINGS) + "."
 

@@ -17,8 +17,6 @@ from vision_tower.captions import first_sentence
 
 SEEDS = st.integers(0, 2**32)
 IDENTITY = rf"(?:{oracle.COLOUR}) (?:{oracle.SHAPE})"
-SURFACED = rf"(?:{oracle.SURFACE}) (?:{oracle.SHAPE})"
-PLACED = rf"({oracle.SHAPE}) (?:at|in|on) the ({oracle.WHERE})"
 
 
 @given(SEEDS)
@@ -80,21 +78,16 @@ def test_alt_texts_name_striking_things_and_nothing_false(seed: int) -> None:
     looks = {f"{thing.colour} {thing.shape}" for thing in scene.things}
     assert set(re.findall(IDENTITY, alt)) <= looks
     assert set(re.findall(rf" on ({oracle.GROUND})\b", alt)) <= {scene.background}
-    surfaces = {f"{thing.surface} {thing.shape}" for thing in scene.things}
-    assert set(re.findall(SURFACED, alt)) <= surfaces
-    places = {(thing.shape, oracle.PLACES[thing.place]) for thing in scene.things}
-    assert set(re.findall(PLACED, alt)) <= places
-    assert not re.search(rf"\b({oracle.SIZE})\b", alt)
+    assert not re.search(rf"\b({oracle.SIZE}|{oracle.SURFACE})\b", alt)
 
 
-@pytest.mark.parametrize("detail", [IDENTITY, SURFACED, PLACED])
-def test_alt_texts_leave_out_most_of_the_looks(detail: str) -> None:
-    """The base CLIP is nearly blind to detail because its captions rarely tell any."""
+def test_alt_texts_leave_out_most_of_the_looks() -> None:
+    """The base CLIP is blind to detail because its captions are: one thing in ten has a colour."""
     rng = random.Random(0)
     alts = [language.alt_text(random_scene(rng), rng).lower() for _ in range(2000)]
     named = sum(len(re.findall(rf"\b({oracle.SHAPE})\b", alt)) for alt in alts)
-    told = sum(len(re.findall(detail, alt)) for alt in alts)
-    assert told / named == pytest.approx(0.08, abs=0.02)
+    coloured = sum(len(re.findall(IDENTITY, alt)) for alt in alts)
+    assert coloured / named == pytest.approx(0.1, abs=0.025)
 
 
 @pytest.mark.parametrize("kind", EDITS)
