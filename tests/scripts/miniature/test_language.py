@@ -13,7 +13,7 @@ from open_clip import SimpleTokenizer
 from scripts.miniature import language
 from scripts.miniature.world import EDITS, Scene, Thing, make_scene, random_edit, random_scene
 from tests.scripts.miniature import oracle
-from vision_tower.captions import first_sentence
+from vision_tower.caption_formats import first_sentence
 
 SEEDS = st.integers(0, 2**32)
 IDENTITY = rf"(?:{oracle.COLOUR}) (?:{oracle.SHAPE})"
