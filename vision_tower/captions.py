@@ -95,17 +95,18 @@ class Captions(Sequence[Caption]):
 
         Raises FileNotFoundError or ValueError that names file, row and remedy.
         """
-        found = (picture for part in self._parts for picture in self._pictures(part))
-        root = f"Paths are relative to --image_root, here {self.image_root}."
-        require_files((p for p in found if images and isinstance(p[0], Path)), root)
+        found = (picture for part in self._parts for picture in self._files(part, images))
+        require_files(found, f"Paths are relative to --image_root, here {self.image_root}.")
 
-    def _pictures(self, part: _Part) -> Iterator[tuple[Path | bytes, str]]:
-        """Of each row; of encoded ones that there are some bytes is not looked at."""
+    def _files(self, part: _Part, images: bool) -> Iterator[tuple[Path, str]]:
+        """The pictures that are files; what holds encoded ones is not looked at."""
         for row in range(len(part.texts)):
             values = part.texts[row]
             told = part.read_texts(row, values)
-            if part.columns.image in values:
-                yield located(values[part.columns.image], self.image_root, told.row), told.row
+            if images and part.columns.image in values:
+                image = located(values[part.columns.image], self.image_root, told.row)
+                if isinstance(image, Path):
+                    yield image, told.row
 
 
 def read_captions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def located(stored: Stored, root: Path, where: str) -> Path | bytes:
 
 
 def _inside(root: Path, path: str, where: str) -> Path:
-    told = Path(path)
-    if told.is_absolute() or ".." in told.parts:
+    # By the words of the path: what lies in the root may be a link to elsewhere.
+    if not Path(os.path.normpath(root.absolute() / path)).is_relative_to(root.absolute()):
         raise ValueError(f"{where}: the path {path} leads out of {root}. Mend the row.")
-    return root / told
+    return root / path
 
 
 def require_files(files: Iterable[tuple[Path, str]], remedy: str) -> None:

@@ -157,7 +157,19 @@ def test_a_broken_row_is_named(changes, told, tmp_path):
     good = {"image": "a.jpg", "caption": LONG}
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (good, good | changes)))
     with pytest.raises(ValueError, match=rf"a\.jsonl row 1: .*{told}.*(?:Mend|Remove|remove)"):
-        read_captions([tmp_path / "a.jsonl"], tmp_path, check_images=False)
+        read_captions([tmp_path / "a.jsonl"], tmp_path)
+
+
+def test_paths_may_be_absolute_in_the_root_and_anywhere_where_no_picture_is_read(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"image": str(tmp_path / "x" / "a.jpg"), "caption": LONG}))
+    assert read_captions([file], "elsewhere", check_images=False).texts(0).long == LONG
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.jpg").touch()
+    [caption] = read_captions([file], tmp_path)
+    assert caption.image == tmp_path / "x" / "a.jpg"
+    with pytest.raises(ValueError, match="leads out of"):
+        read_captions([file], tmp_path / "y")
 
 
 def test_no_format_is_taken_for_another():
