@@ -56,7 +56,7 @@ def _is_plain(block: nn.Module) -> bool:
     return (
         isinstance(block, ResidualAttentionBlock)
         and isinstance(block.ls_1, nn.Identity)
-        and activation_name(block.mlp.gelu) is not None
+        and bool(activation_name(block.mlp.gelu))
     )
 
 

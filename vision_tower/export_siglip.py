@@ -49,19 +49,21 @@ def refusal(visual: nn.Module) -> str:
         return f"pictures of {visual.image_size} are not square"
     if not all(_is_plain(block) for block in trunk.blocks):
         return "its blocks hold more than attention, MLP and two norms"
-    if activation_name(trunk.attn_pool.mlp.act) != activation_name(trunk.blocks[0].mlp.act):
+    pool: Any = trunk.attn_pool
+    if activation_name(pool.mlp.act) != activation_name(trunk.blocks[0].mlp.act):
         return "its pooling and its blocks have different activations"
     return ""
 
 
-def _is_plain(block: nn.Module) -> bool:
+def _is_plain(block: Any) -> bool:
+    kind = type(block)
     return (
-        type(block) is Block
+        kind is Block
         and isinstance(block.ls1, nn.Identity)
         and isinstance(block.attn.q_norm, nn.Identity)
         and isinstance(block.attn.norm, nn.Identity)
         and block.attn.qkv.bias is not None
-        and activation_name(block.mlp.act) is not None
+        and bool(activation_name(block.mlp.act))
     )
 
 

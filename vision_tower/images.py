@@ -26,7 +26,7 @@ def decode(source: Path | bytes, where: str) -> Image.Image:
 
 
 # A picture as a row holds it: encoded, a path, or `datasets`' struct of both.
-Stored = bytes | str | dict | None
+Stored = bytes | str | dict | Path | None
 
 
 def located(stored: Stored, root: Path, where: str) -> Path | bytes:
