@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,15 +80,3 @@ CAPTION_FORMATS = {
     "Recap-DataComp": CaptionColumns("image", "re_caption", "org_caption"),
     "DenseFusion": CaptionColumns("image", "caption"),
 }
-
-
-def recognise(columns: Collection[str], where: str) -> CaptionColumns:
-    """Raises ValueError if the columns are those of no known data set."""
-    for known in CAPTION_FORMATS.values():
-        if all(name in columns for name in known.names):
-            return known
-    told = "; ".join(f"{name}: {', '.join(c.names)}" for name, c in CAPTION_FORMATS.items())
-    raise ValueError(
-        f"{where} has the columns {', '.join(columns)}, which are those of no captions known here. "
-        f"Rename them, or name yours by --caption_columns. {told}."
-    )

@@ -11,9 +11,9 @@ from typing import Any, overload
 
 import datasets
 
-from vision_tower.caption_formats import CaptionColumns, named_columns, recognise
+from vision_tower.caption_formats import CAPTION_FORMATS, CaptionColumns, named_columns
 from vision_tower.images import located, require_files
-from vision_tower.tables import expand, locate, open_table
+from vision_tower.tables import expand, locate, open_table, recognise
 
 # Columns of pictures that hold no bytes.
 TEXT = datasets.Value("string")
@@ -133,7 +133,7 @@ def read_captions(
 def _opened(file: Path, columns: CaptionColumns | None) -> _Part:
     table = open_table(file)
     if columns is None:
-        columns = recognise(table.column_names, str(file))
+        columns = recognise(table.column_names, CAPTION_FORMATS, str(file))
     missing = [name for name in columns.names if name not in table.column_names]
     if missing:
         raise ValueError(

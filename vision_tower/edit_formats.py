@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,15 +87,3 @@ EDIT_FORMATS = {
     "Pico-Banana": EditColumns("local_input_image", "output_image", "text"),
     "GPT-Image-Edit": EditColumns("image", "image", "conversations"),
 }
-
-
-def recognise(columns: Collection[str], where: str) -> EditColumns:
-    """Raises ValueError if the columns are those of no known data set."""
-    for known in EDIT_FORMATS.values():
-        if all(name in columns for name in known.names):
-            return known
-    told = "; ".join(f"{name}: {', '.join(known.names)}" for name, known in EDIT_FORMATS.items())
-    raise ValueError(
-        f"{where} has the columns {', '.join(columns)}, which are those of no edit data set known "
-        f"here. Rename them to one of these. {told}."
-    )

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from vision_tower.edit_formats import EditColumns, StoredEdit, recognise
+from vision_tower.edit_formats import EDIT_FORMATS, EditColumns, StoredEdit
 from vision_tower.images import decode, located
-from vision_tower.tables import expand, locate, open_table
+from vision_tower.tables import expand, locate, open_table, recognise
 
 Captions = dict[str, tuple[str, str]]
 
@@ -134,7 +134,7 @@ class Edits:
 
 def _opened(file: Path) -> _Part:
     table = open_table(file)
-    return _Part(file, table, recognise(table.column_names, str(file)))
+    return _Part(file, table, recognise(table.column_names, EDIT_FORMATS, str(file)))
 
 
 def _empty(part: _Part, column: str) -> list[int]:

@@ -7,9 +7,9 @@ import csv
 import glob
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import datasets
 import pyarrow as pa
@@ -36,6 +36,28 @@ def locate(ends: list[int], index: int) -> tuple[int, int]:
     `index`, and its row there."""
     number = bisect.bisect_right(ends, index)
     return number, index - (ends[number - 1] if number else 0)
+
+
+class Columns(Protocol):
+    """The columns of one published data set."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
+Known = TypeVar("Known", bound=Columns)
+
+
+def recognise(columns: Collection[str], formats: Mapping[str, Known], where: str) -> Known:
+    """The first of `formats` whose columns a table has. Raises ValueError if there is none."""
+    for known in formats.values():
+        if all(name in columns for name in known.names):
+            return known
+    told = "; ".join(f"{name}: {', '.join(known.names)}" for name, known in formats.items())
+    raise ValueError(
+        f"{where} has the columns {', '.join(columns)}, which are those of no data set known here. "
+        f"Rename them to one of these (of captions, or name yours by --caption_columns). {told}."
+    )
 
 
 def open_table(path: Path) -> datasets.Dataset:

@@ -9,8 +9,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from vision_tower.caption_formats import CAPTION_FORMATS, recognise
+from vision_tower.caption_formats import CAPTION_FORMATS
 from vision_tower.captions import read_captions
+from vision_tower.tables import recognise
 
 LONG = "A dög on a mat. It sleeps, and nothing else is there."
 SHORT = "dog mat stock photo"
@@ -174,4 +175,4 @@ def test_paths_may_be_absolute_in_the_root_and_anywhere_where_no_picture_is_read
 
 def test_no_format_is_taken_for_another():
     for name, columns in CAPTION_FORMATS.items():
-        assert recognise(columns.names, "here") is columns, name
+        assert recognise(columns.names, CAPTION_FORMATS, "here") is columns, name

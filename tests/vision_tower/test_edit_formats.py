@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.tiny_tower import encoded, picture
-from vision_tower.edit_formats import EDIT_FORMATS, recognise
+from vision_tower.edit_formats import EDIT_FORMATS
 from vision_tower.edits import Edits
+from vision_tower.tables import recognise
 
 
 @pytest.fixture(autouse=True)
@@ -223,7 +224,7 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path):
 def test_no_format_is_taken_for_another():
     """A table with exactly the columns of one is not recognised as one that comes before it."""
     for name, columns in EDIT_FORMATS.items():
-        assert recognise(columns.names, "here") is columns, name
+        assert recognise(columns.names, EDIT_FORMATS, "here") is columns, name
 
 
 def test_gpt_image_edit_needs_two_pictures(tmp_path):
