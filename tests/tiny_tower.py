@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from vision_tower.captions import Captions, StoredCaption
+
 SIZE = 16
 WORDS = [
     "red",
@@ -105,3 +107,10 @@ def write_edits(file: Path, rows: int) -> Path:
     rng = np.random.default_rng(1)
     datasets.Dataset.from_list([edit_row(rng) for _ in range(rows)]).to_parquet(file)
     return file
+
+
+def stored_captions(*arguments) -> list[StoredCaption]:
+    """All rows of `Captions(*arguments)`, which are looked at first."""
+    captions = Captions(*arguments)
+    captions.check()
+    return [captions.stored(row) for row in range(len(captions))]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 
 from training.arguments import StageArguments
 from training.recipe import read_recipe
-from training.row_order import row_order
+from training.sources import open_captions
 from training.stage import (
     StageTrainer,
     is_finished,
@@ -23,8 +24,8 @@ from training.stage import (
     start_logging,
 )
 from vision_tower.batches import CaptionTexts, TextCollator
-from vision_tower.captions import read_captions
 from vision_tower.export import check_exportable
+from vision_tower.mixture import Mixture
 from vision_tower.objectives import DistillationObjective
 from vision_tower.towers import load_tower, save_tower
 
@@ -37,11 +38,7 @@ class AdaptTextEncoder(StageArguments):
 
     tower: str = field(default="", metadata={"help": "open_clip tag, hub id or directory."})
     captions: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Long captions: json, parquet, csv, tar or folders."},
-    )
-    caption_columns: list[str] = field(
-        default_factory=list, metadata={"help": "Of a set of your own: image=<column> long=..."}
+        default_factory=list, metadata={"help": "Long captions: files, or entries of a mixture."}
     )
     context_length: int = field(default=248, metadata={"help": "Tokens a caption may have."})
     rotary_base: float = field(default=10000.0, metadata={"help": "Base of the rotary angles."})
@@ -75,17 +72,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     student.text.token_embedding.requires_grad_(False)  # as TULIP: words keep their meaning
 
     logger.info("Reading captions.")
-    captions = read_captions(
-        args.captions, image_root="", check_images=False, columns=args.caption_columns
-    )
-
-    logger.info("Distilling on %d short and as many long captions.", len(captions))
-    texts = CaptionTexts(captions)
+    captions, weights = open_captions(args.captions, images=False)
+    texts = [CaptionTexts(part) for part in captions]
+    size = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+    sampler = Mixture(texts, weights, size, (args.seed,), "caption")
+    logger.info("Distilling on short and long captions: %s.", sampler)
     trainer = StageTrainer(
         model=DistillationObjective(student.text, teacher.text, args.distillation),
         args=args,
-        train_dataset=texts,
-        train_sampler=row_order(texts, args.seed),
+        train_dataset=ConcatDataset(texts),
+        train_sampler=sampler,
         data_collator=TextCollator(teacher.tokenizer, student.tokenizer),
     )
 

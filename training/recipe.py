@@ -80,8 +80,12 @@ def _as_flags(name: str, value: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, list):
-        return [f"--{name}", *(str(entry) for entry in value)]
-    return [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
+        return [f"--{name}", *(_as_text(entry) for entry in value)]
+    return [f"--{name}={_as_text(value)}"]
+
+
+def _as_text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def _suggestion(parser: RecipeParser, name: object) -> str:

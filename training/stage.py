@@ -26,6 +26,7 @@ from transformers.trainer_pt_utils import get_model_param_count
 
 from training.arguments import StageArguments
 from training.provenance import RECORD, differences, provenance, resolved_recipe
+from training.quarantine import QUARANTINE, quarantined
 from training.row_order import RowOrder, TellEpoch
 
 logger = logging.getLogger(__name__)
@@ -184,6 +185,8 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / STARTED).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    for file in sorted(output_dir.glob(QUARANTINE.format("*"))):
+        logger.warning("%d rows could not be read: see %s.", len(quarantined(file)), file)
     logger.info("Saving the result to %s.", output_dir)
     state = cast("dict[str, Tensor]", trainer.accelerator.get_state_dict(trainer.model_wrapped))
     if trainer.args.process_index == 0:

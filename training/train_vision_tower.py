@@ -5,19 +5,25 @@ deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import ConcatDataset
 
 from training.arguments import StageArguments
 from training.contrastive import ContrastiveTrainer
+from training.quarantine import QUARANTINE, Quarantine
 from training.recipe import read_recipe
+from training.sources import open_captions, open_edits
 from training.stage import is_finished, one_message, run_stage, start_logging
 from vision_tower.batches import CaptionsAndEdits, PairCollator, PairedSampler
-from vision_tower.captions import Captions, read_captions
-from vision_tower.edits import Edits
 from vision_tower.export import check_exportable
 from vision_tower.losses import image_anchored_loss, source_anchored_loss, symmetric_loss
+from vision_tower.mixture import Mixture
 from vision_tower.objectives import ContrastiveObjective
 from vision_tower.towers import load_tower, save_tower
 
@@ -36,18 +42,13 @@ class TrainVisionTower(StageArguments):
 
     tower: str = field(default="", metadata={"help": "Tower directory, of stage 1 for long texts."})
     captions: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Long captions: json, parquet, csv, tar or folders."},
+        default_factory=list, metadata={"help": "Long captions: files, or entries of a mixture."}
     )
-    caption_columns: list[str] = field(
-        default_factory=list, metadata={"help": "Of a set of your own: image=<column> long=..."}
-    )
-    image_root: str = field(default="", metadata={"help": "Folder of the captions' image paths."})
     edits: list[str] = field(
-        default_factory=list, metadata={"help": "Edit pairs: parquet, json, tar or folders."}
+        default_factory=list, metadata={"help": "Edit pairs: files, or entries of a mixture."}
     )
-    edit_captions: list[str] = field(
-        default_factory=list, metadata={"help": "Captions of edits that have none: json-lines."}
+    quarantine_budget: float = field(
+        default=0.001, metadata={"help": "Share of rows that may be broken, and are replaced."}
     )
     edit_batch_size: int = field(default=256, metadata={"help": "Edit pairs per device and step."})
     short_weight: float = field(default=1.0, metadata={"help": "Weight of L_short."})
@@ -70,7 +71,7 @@ class TrainVisionTower(StageArguments):
     warmup_steps: float = field(default=200, metadata={"help": "Steps, or a share below 1."})
 
     def __post_init__(self) -> None:
-        self.require("tower", "captions", "image_root")
+        self.require("tower", "captions")
         if self.hard_negative_weight:
             self.require("edits", "edit_batch_size")
         if not self.learning or set(self.learning) - {"image", "text", "temperature"}:
@@ -79,21 +80,27 @@ class TrainVisionTower(StageArguments):
         super().__post_init__()
 
 
-def read_rows(args: TrainVisionTower) -> tuple[Captions, Edits | None, PairedSampler]:
+def read_rows(
+    args: TrainVisionTower, preprocess: Callable[[Image.Image], Tensor]
+) -> tuple[CaptionsAndEdits, PairedSampler]:
     """Captions, edit pairs if they are wanted, and which of them meet in a step."""
-    captions = read_captions(args.captions, args.image_root, columns=args.caption_columns)
-    edits = None
-    if args.hard_negative_weight:
-        edits = Edits(args.edits, args.edit_captions)
     micro_batches = args.world_size * args.gradient_accumulation_steps
-    sampler = PairedSampler(
-        captions=len(captions),
-        edits=0 if edits is None else len(edits),
-        batch_size=args.per_device_train_batch_size * micro_batches,
-        edit_batch_size=0 if edits is None else args.edit_batch_size * micro_batches,
-        seed=args.seed,
+    captions, weights = open_captions(args.captions)
+    size = args.per_device_train_batch_size * micro_batches
+    caption_rows = Mixture(captions, weights, size, (args.seed, 0), "caption")
+    edits, weights = open_edits(args.edits) if args.hard_negative_weight else ([], [])
+    size = args.edit_batch_size * micro_batches if edits else 0
+    edit_rows = Mixture(edits, weights, size, (args.seed, 1), "edit")
+    logger.info("Captions: %s. Edit pairs: %s.", caption_rows, edit_rows)
+    broken, budget = Path(args.output_dir), args.quarantine_budget
+    rows = CaptionsAndEdits(
+        Quarantine(ConcatDataset(captions), broken / QUARANTINE.format("captions"), budget),
+        Quarantine(ConcatDataset(edits), broken / QUARANTINE.format("edits"), budget)
+        if edits
+        else [],
+        preprocess,
     )
-    return captions, edits, sampler
+    return rows, PairedSampler(caption_rows, edit_rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,8 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tower.logit_scale.requires_grad_("temperature" in args.learning)
 
     logger.info("Reading captions and edit pairs.")
-    captions, edits, sampler = read_rows(args)
-    logger.info("Training on %d captions and %d edit pairs.", len(captions), sampler.edits)
+    rows, sampler = read_rows(args, tower.preprocess)
     objective = ContrastiveObjective(
         tower,
         args.short_weight,
@@ -123,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer = ContrastiveTrainer(
         model=objective,
         args=args,
-        train_dataset=CaptionsAndEdits(captions, edits, tower.preprocess),
+        train_dataset=rows,
         train_sampler=sampler,
         data_collator=PairCollator(tower.tokenizer),
     )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Protocol, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from vision_tower.captions import Caption, Captions
-from vision_tower.edits import Edits
-from vision_tower.images import decode
+from vision_tower.edits import Edit
+from vision_tower.mixture import Mixture
 from vision_tower.tokenizer import Tokenizer
 
 Tokenize = Callable[[list[str]], Tensor]
+Row_co = TypeVar("Row_co", covariant=True)
 Key = tuple[int, tuple[int, ...]]  # a caption's row, and the rows of the edit pairs beside it
 
 
@@ -33,13 +33,21 @@ class CaptionedRow:
     edit_captions: list[tuple[str, str]]
 
 
+class Rows(Protocol[Row_co]):
+    """Map-style rows, of one set or several."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Row_co: ...
+
+
 class CaptionsAndEdits(Dataset):
     """Looked up by `Key`, as `PairedSampler` yields them; pictures are decoded here, in workers."""
 
     def __init__(
         self,
-        captions: Sequence[Caption],
-        edits: Edits | None,
+        captions: Rows[Caption],
+        edits: Rows[Edit],
         preprocess: Callable[[Image.Image], Tensor],
     ) -> None:
         self.captions, self.edits, self.preprocess = captions, edits, preprocess
@@ -49,10 +57,10 @@ class CaptionsAndEdits(Dataset):
 
     def __getitem__(self, key: Key) -> CaptionedRow:
         caption = self.captions[key[0]]
-        edits = [] if self.edits is None else [self.edits[row] for row in key[1]]
+        edits = [self.edits[row] for row in key[1]]
         return CaptionedRow(
             row_ids=[caption.row, *(edit.row for edit in edits)],
-            image=self.preprocess(decode(caption.image, caption.row)),
+            image=self.preprocess(caption.image),
             short=caption.short,
             long=caption.long,
             edit_images=[
@@ -64,56 +72,30 @@ class CaptionsAndEdits(Dataset):
 
 
 class PairedSampler(Sampler[Key]):
-    """Caption rows shuffled each epoch, and beside every `batch_size` of them `edit_batch_size`
-    edit pairs from an own endless shuffle, so neither set waits for the other.
+    """The caption rows of each step, and beside them its edit pairs, spread evenly: every device
+    and micro-batch takes a run of the step.
 
-    Sizes are those of the whole step, over all processes. The order is a pure function of (seed,
-    epoch, step); no step holds an edit pair twice. Raises ValueError for sets smaller than a step.
+    An epoch is one of the captions; edit pairs go on from one to the next. A step is a pure
+    function of (seed, epoch, step).
     """
 
-    def __init__(
-        self, captions: int, edits: int, batch_size: int, edit_batch_size: int, seed: int
-    ) -> None:
-        for name, rows, size in (
-            ("caption", captions, batch_size),
-            ("edit", edits, edit_batch_size),
-        ):
-            if rows < size:
-                raise ValueError(
-                    f"one step takes {size} {name} rows over all processes and there are only "
-                    f"{rows}: lower the batch size or give more files."
-                )
-        self.captions, self.edits = captions, edits
-        self.batch_size, self.edit_batch_size, self.seed = batch_size, edit_batch_size, seed
-        self.epoch = 0
-        self._edit_order = lru_cache(maxsize=2)(self._shuffled_edits)
+    def __init__(self, captions: Mixture, edits: Mixture) -> None:
+        self.captions, self.edits, self.epoch = captions, edits, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Whole steps only: in a smaller one there would be fewer negatives."""
-        return self.captions - self.captions % self.batch_size
+        return len(self.captions)
 
     def __iter__(self) -> Iterator[Key]:
-        order = np.random.default_rng((self.seed, 0, self.epoch)).permutation(self.captions)
-        order = order[: len(self)]
-        first_step = self.epoch * (self.captions // self.batch_size)
-        for slot, caption in enumerate(order.tolist()):
-            step, place = divmod(slot, self.batch_size)
-            bounds = [(place + i) * self.edit_batch_size // self.batch_size for i in (0, 1)]
-            yield caption, self._edits_of(first_step + step, *bounds)
-
-    def _edits_of(self, step: int, start: int, end: int) -> tuple[int, ...]:
-        """Pairs start..end of a step. A shuffle ends where the next whole step would not fit."""
-        if start == end:
-            return ()
-        cycle, place = divmod(step, self.edits // self.edit_batch_size)
-        offset = place * self.edit_batch_size
-        return tuple(self._edit_order(cycle)[offset + start : offset + end].tolist())
-
-    def _shuffled_edits(self, cycle: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, 1, cycle)).permutation(self.edits)
+        beside = self.edits.batch_size
+        steps = self.captions.steps
+        for step in range(self.epoch * steps, (self.epoch + 1) * steps):
+            edits = self.edits.of(step)
+            for place, caption in enumerate(self.captions.of(step)):
+                start, end = (at * beside // self.captions.batch_size for at in (place, place + 1))
+                yield caption, tuple(edits[start:end])
 
 
 class PairCollator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,22 +44,17 @@ def _one_line(text: str | bytes | None) -> str:
     return " ".join((text.decode("utf-8") if isinstance(text, bytes) else text or "").split())
 
 
-def named_columns(pairs: Sequence[str]) -> CaptionColumns:
-    """From "image=<column>", "long=<column>" and, if there is one, "short=<column>".
+def named_columns(columns: Mapping[str, str]) -> CaptionColumns:
+    """From {"image": column, "long": column} and, if there is one, "short": column.
 
     Raises ValueError for anything else.
     """
-    parts = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    if len(parts) < len(pairs) or not {"image", "long"} <= parts.keys() <= {
-        "image",
-        "long",
-        "short",
-    }:
+    if not {"image", "long"} <= columns.keys() <= {"image", "long", "short"}:
         raise ValueError(
-            f"the columns {' '.join(pairs)!r} are not understood: say image=<column> long=<column> "
-            "and, if there is one, short=<column>."
+            f"the columns {dict(columns)} are not understood: give those of image and long and, if "
+            "there is one, of short."
         )
-    return CaptionColumns(parts["image"], parts["long"], parts.get("short", ""))
+    return CaptionColumns(columns["image"], columns["long"], columns.get("short", ""))
 
 
 def first_sentence(caption: str) -> str:

@@ -13,6 +13,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
+from torch.utils.data import Dataset
 
 from vision_tower.edit_formats import EDIT_FORMATS, EditColumns, StoredEdit
 from vision_tower.images import decode, located
@@ -44,7 +45,7 @@ class _Part:
         return f"{self.file.name}:{row}"
 
 
-class Edits:
+class Edits(Dataset[Edit]):
     """Map-style over all pairs of all files; pictures are decoded when a pair is asked for."""
 
     def __init__(self, files: Sequence[str | Path], captions: Sequence[str | Path] = ()) -> None:
@@ -107,14 +108,14 @@ class Edits:
         if number > 1:
             raise ValueError(
                 f"{number} files are named {name}, and captions are told by that name. Rename the "
-                "files, and the ids in --edit_captions."
+                "files, and the ids in the captions."
             )
         rows = {part.file.name: len(part.table) for part in self._parts}
         for told in self._captions:
             name, _, row = told.rpartition(":")
             if not (name in rows and row.isdigit() and int(row) < rows[name]):
                 raise ValueError(
-                    f"--edit_captions: no file of --edits has a row {told!r}. An id is the file's "
+                    f"captions: none of these files has a row {told!r}. An id is the file's "
                     "name, a colon and the row, counted from 0."
                 )
 
@@ -127,8 +128,8 @@ class Edits:
         if lacking:
             raise ValueError(
                 f"{part.file} row {min(lacking)}: a caption is empty ({len(lacking)} of "
-                f"{len(part.table)} rows in all). Remove the rows, or give their captions by "
-                "--edit_captions."
+                f"{len(part.table)} rows in all). Remove the rows, or give their captions in "
+                "a file of their own."
             )
 
 

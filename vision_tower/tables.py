@@ -56,7 +56,7 @@ def recognise(columns: Collection[str], formats: Mapping[str, Known], where: str
     told = "; ".join(f"{name}: {', '.join(known.names)}" for name, known in formats.items())
     raise ValueError(
         f"{where} has the columns {', '.join(columns)}, which are those of no data set known here. "
-        f"Rename them to one of these (of captions, or name yours by --caption_columns). {told}."
+        f"Rename them to one of these (captions of your own: columns in the entry). {told}."
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from eval.benchmark import Counts, EmbeddingTower, Kind, Unit, ratio
 from eval.tower.embedding import embed_images, embed_texts
-from vision_tower.captions import Caption, read_captions
+from vision_tower.captions import Captions, StoredCaption
 from vision_tower.images import decode
 
 Length = Literal["short", "long"]
@@ -65,7 +65,9 @@ class Retrieval:
 
     def measure(self, tower: EmbeddingTower, root: Path) -> list[Unit]:
         """One unit per row; units are numbered, for ids need not be unique in these files."""
-        rows = read_captions(self.files(root), image_root=root)
+        captions = Captions(self.files(root), image_root=root)
+        captions.check()
+        rows = [captions.stored(row) for row in range(len(captions))]
         openers = [partial(decode, row.image, row.row) for row in rows]
         image_ND = embed_images(tower, openers, self.title)
         found: dict[str, list[int]] = {}
@@ -89,7 +91,7 @@ def best_matches(image_ND: Tensor, text_ND: Tensor, length: Length) -> dict[str,
 
 
 def _unit(
-    root: Path, rows: Sequence[Caption], number: int, found: Mapping[str, Sequence[int]]
+    root: Path, rows: Sequence[StoredCaption], number: int, found: Mapping[str, Sequence[int]]
 ) -> Unit:
     own = rows[number]
     counts = {"rows": 1.0}

@@ -30,7 +30,7 @@ def flags(tmp_path_factory):
     load = write_tower(data / "base")
     return [
         *("--tower", str(load)),
-        *("--captions", str(write_captions(data, 64)), "--image_root", str(data)),
+        *("--captions", str(write_captions(data, 64))),
         *("--edits", str(write_edits(data / "edits.parquet", 40))),
         *("--max_steps", str(STEPS), "--warmup_steps", "2", "--learning_rate", "0.003"),
         *("--logging_steps", "1", "--use_cpu", "--disable_tqdm", "True", "--report_to", "none"),

@@ -70,7 +70,7 @@ def test_a_siglip_goes_through_both_stages(siglip, tmp_path):
     assert rotary.tokenizer(["red"]).shape == (1, 248), "it looks at the padding: none may be cut"
     train_vision_tower.main(
         [
-            *(*common, "--tower", str(tmp_path / "rotary"), "--image_root", str(tmp_path)),
+            *(*common, "--tower", str(tmp_path / "rotary")),
             *("--edits", str(write_edits(tmp_path / "edits.parquet", 8)), "--edit_batch_size", "4"),
             *("--output_dir", str(tmp_path / "tower")),
         ]

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.tiny_tower import write_captions, write_edits, write_tower
+from training.quarantine import quarantined
 from training.stage import StageTrainer
 from training.train_vision_tower import TrainVisionTower, main
 from vision_tower.batches import PairCollator
@@ -26,7 +27,7 @@ def data(tmp_path_factory):
 def flags(data, tmp_path):
     return [
         *("--tower", str(data / "rotary"), "--captions", str(data / "captions.json")),
-        *("--image_root", str(data), "--edits", str(data / "edits.parquet")),
+        *("--edits", str(data / "edits.parquet")),
         *("--output_dir", str(tmp_path / "tower"), "--use_cpu", "--report_to", "none"),
         *("--per_device_train_batch_size", "6", "--edit_batch_size", "4", "--max_steps", "10"),
         *("--warmup_steps", "2", "--learning_rate", "0.003", "--logging_steps", "1"),
@@ -124,7 +125,6 @@ def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
     [
         (["--learning", "vision"], "image, text and temperature, not .'vision'"),
         (["--edits", "none.parquet"], "no file 'none.parquet'"),
-        (["--image_root", "elsewhere"], r"captions\.json row 0.*there is no picture.*image_root"),
         (["--edit_batch_size", "21"], "21 edit rows.*only 20"),
         (["--per_device_train_batch_size", "27"], "27 caption rows.*only 26"),
         (["--tower", "nowhere"], "'nowhere' is neither"),
@@ -137,18 +137,36 @@ def test_mistakes_are_told_before_training(flags, tmp_path, more, told, monkeypa
         main([*flags, *more])
 
 
+def test_missing_pictures_are_told_before_training(data, flags):
+    entry = f"{{files: {data}/captions.json, image_root: elsewhere}}"
+    with pytest.raises(FileNotFoundError, match=r"json row 0.*there is no picture.*image_root"):
+        main([*flags, "--captions", entry])
+
+
 def test_edits_are_required_by_name(flags):
     place = flags.index("--edits")
     with pytest.raises(SystemExit, match=r"nothing is given for edits.*--edits"):
         main(flags[:place] + flags[place + 2 :])
 
 
-def test_a_truncated_picture_stops_with_its_row(data, flags, tmp_path):
+def test_a_truncated_picture_stops_with_its_row_or_is_replaced(data, flags, tmp_path, caplog):
     shutil.copytree(data / "images", tmp_path / "images")
     picture = tmp_path / "images" / "7.png"
     picture.write_bytes(picture.read_bytes()[:60])
+    flags += ["--captions", f"{{files: {data}/captions.json, image_root: {tmp_path}}}"]
     with pytest.raises(ValueError, match=r"row 7 \(id c7\).*cannot be decoded"):
-        main([*flags, "--image_root", str(tmp_path)])
+        main(flags)
+    main([*flags, "--quarantine_budget", "0.04"])  # goes on where it was
+    [broken] = quarantined(tmp_path / "tower" / "quarantine-captions.jsonl").items()
+    assert broken[0] == 7
+    assert "cannot be decoded" in broken[1]
+    assert "1 rows could not be read" in caplog.text
+
+
+def test_a_mixture_is_trained_on(data, flags, tmp_path):
+    entries = [f"{{files: {data}/captions.json, weight: {weight}}}" for weight in (2, 1)]
+    main([*flags, "--captions", *entries, "--max_steps", "3"])
+    assert len(logs(tmp_path / "tower", 3)) == 3
 
 
 def test_a_loss_that_is_not_finite_names_its_rows(data, flags, monkeypatch):
@@ -170,7 +188,6 @@ def test_the_defaults_are_the_published_recipe(tmp_path):
     args = TrainVisionTower(
         tower="a",
         captions=["b"],
-        image_root="c",
         edits=["d"],
         output_dir=str(tmp_path),
         use_cpu=True,

@@ -9,8 +9,9 @@ from pathlib import Path
 import datasets
 import pytest
 
+from tests.tiny_tower import stored_captions
 from vision_tower.caption_formats import CAPTION_FORMATS
-from vision_tower.captions import read_captions
+from vision_tower.captions import Captions
 from vision_tower.tables import recognise
 
 LONG = "A dög on a mat. It sleeps, and nothing else is there."
@@ -22,9 +23,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def check(file, root, *, short, columns=()):
+def check(file, root, *, short, columns=None):
     (root / "a.jpg").touch()
-    [caption] = read_captions([file], root, columns=columns)
+    [caption] = stored_captions([file], root, columns)
     assert caption.image == root / "a.jpg"
     assert (caption.short, caption.long) == (short, LONG)
 
@@ -91,7 +92,7 @@ def test_folder_of_dci_is_a_json_a_picture(tmp_path):
 def test_other_json_files_in_a_folder_are_told(tmp_path):
     (tmp_path / "a.json").write_text("[]")
     with pytest.raises(ValueError, match=r"a\.json: .*each is DCI's"):
-        read_captions([tmp_path], "")
+        stored_captions([tmp_path], "")
 
 
 def test_folder_of_urban1k(tmp_path, monkeypatch):
@@ -101,9 +102,9 @@ def test_folder_of_urban1k(tmp_path, monkeypatch):
         (root / name).mkdir(parents=True)
     (root / "caption" / "001.txt").write_text(f"{LONG}\nmore", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"Urban1k row 0: .*001\.jpg"):
-        read_captions([root], "elsewhere")
+        stored_captions([root], "elsewhere")
     (root / "image" / "001.jpg").touch()
-    [caption] = read_captions([root], "elsewhere")
+    [caption] = stored_captions([root], "elsewhere")
     assert caption.image == root / "image" / "001.jpg"
     assert (caption.short, caption.long) == ("A dög on a mat", LONG)
 
@@ -115,33 +116,33 @@ def test_tar_with_captions(tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    [caption] = read_captions([file], "")
+    [caption] = stored_captions([file], "")
     assert (caption.image, caption.short, caption.long) == (b"PNG", "A dög on a mat", LONG)
 
 
 def test_csv_is_text(tmp_path):
     (tmp_path / "a.csv").write_text("filepath,title\n0001,None\n", encoding="utf-8")
-    [caption] = read_captions([tmp_path / "a.csv"], tmp_path, check_images=False)
+    caption = Captions([tmp_path / "a.csv"]).stored(0)
     assert (caption.image, caption.long) == (tmp_path / "0001", "None")
 
 
 def test_a_table_of_ones_own_by_a_map_of_columns(tmp_path):
     row = {"file": "a.jpg", "detail": LONG, "alt": SHORT}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    own = ["image=file", "long=detail"]
+    own = {"image": "file", "long": "detail"}
     check(tmp_path / "a.jsonl", tmp_path, short="A dög on a mat", columns=own)
-    check(tmp_path / "a.jsonl", tmp_path, short=SHORT, columns=[*own, "short=alt"])
+    check(tmp_path / "a.jsonl", tmp_path, short=SHORT, columns=own | {"short": "alt"})
     with pytest.raises(ValueError, match=r"a\.jsonl has no column picture: there are file, detail"):
-        read_captions([tmp_path / "a.jsonl"], "", columns=["image=picture", "long=detail"])
-    for wrong in (["image=file"], [*own, "alt"], [*own, "alt=alt"]):
-        with pytest.raises(ValueError, match=r"not understood: say image=<column>"):
-            read_captions([tmp_path / "a.jsonl"], "", columns=wrong)
+        stored_captions([tmp_path / "a.jsonl"], "", {"image": "picture", "long": "detail"})
+    for wrong in ({"image": "file"}, own | {"alt": "alt"}):
+        with pytest.raises(ValueError, match=r"not understood: give those of image and long"):
+            stored_captions([tmp_path / "a.jsonl"], "", wrong)
 
 
 def test_pictures_may_be_in_the_table(tmp_path):
     row = {"image": {"bytes": b"PNG", "path": None}, "caption": LONG}
     datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
-    [caption] = read_captions([tmp_path / "a.parquet"], "")
+    [caption] = stored_captions([tmp_path / "a.parquet"], "")
     assert caption.image == b"PNG"
 
 
@@ -158,19 +159,19 @@ def test_a_broken_row_is_named(changes, told, tmp_path):
     good = {"image": "a.jpg", "caption": LONG}
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (good, good | changes)))
     with pytest.raises(ValueError, match=rf"a\.jsonl row 1: .*{told}.*(?:Mend|Remove|remove)"):
-        read_captions([tmp_path / "a.jsonl"], tmp_path)
+        stored_captions([tmp_path / "a.jsonl"], tmp_path)
 
 
 def test_paths_may_be_absolute_in_the_root_and_anywhere_where_no_picture_is_read(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps({"image": str(tmp_path / "x" / "a.jpg"), "caption": LONG}))
-    assert read_captions([file], "elsewhere", check_images=False).texts(0).long == LONG
+    assert Captions([file], "elsewhere").texts(0).long == LONG
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.jpg").touch()
-    [caption] = read_captions([file], tmp_path)
+    [caption] = stored_captions([file], tmp_path)
     assert caption.image == tmp_path / "x" / "a.jpg"
     with pytest.raises(ValueError, match="leads out of"):
-        read_captions([file], tmp_path / "y")
+        stored_captions([file], tmp_path / "y")
 
 
 def test_no_format_is_taken_for_another():

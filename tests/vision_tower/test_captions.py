@@ -4,7 +4,7 @@ import pytest
 
 from tests.tiny_tower import write_captions
 from vision_tower.caption_formats import first_sentence
-from vision_tower.captions import read_captions
+from vision_tower.captions import Captions
 
 
 def write(directory, rows):
@@ -17,9 +17,9 @@ def row(**changes):
     return {"id": "a", "image": "a.jpg", "conversations": turns} | changes
 
 
-def refused(files, directory, error, *told, **options):
+def refused(files, directory, error, *told):
     with pytest.raises(error) as caught:
-        read_captions(files, directory, **options)
+        Captions(files, directory).check()
     for words in told:
         assert words in str(caught.value)
 
@@ -39,20 +39,22 @@ def test_first_sentence(caption, short):
 
 def test_reads_files_in_order(tmp_path):
     file = write_captions(tmp_path, 3)
-    captions = read_captions([file, file], tmp_path)
-    assert [caption.image.name for caption in captions] == ["0.png", "1.png", "2.png"] * 2
+    captions = Captions([file, file], tmp_path)
+    captions.check()
+    names = [captions.stored(row).image.name for row in range(len(captions))]
+    assert names == ["0.png", "1.png", "2.png"] * 2
     assert captions[1].row == f"{file} row 1 (id c1)"
     assert captions[1].long.startswith(captions[1].short + ". ")
 
 
 def test_line_breaks_are_spaces(tmp_path):
-    [caption] = read_captions(write(tmp_path, [row()]), tmp_path, check_images=False)
+    caption = Captions(write(tmp_path, [row()]), tmp_path).texts(0)
     assert (caption.short, caption.long) == ("A cat", "A cat. It sleeps.")
 
 
 def test_missing_pictures_are_told_before_training(tmp_path):
     files = write(tmp_path, [row(), row(id="b", image="b.jpg")])
-    told = (f"{files[0]} row 0 (id a)", str(tmp_path / "a.jpg"), "2 missing", "--image_root")
+    told = (f"{files[0]} row 0 (id a)", str(tmp_path / "a.jpg"), "2 missing", "image_root")
     refused(files, tmp_path, FileNotFoundError, *told)
 
 

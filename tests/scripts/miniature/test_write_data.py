@@ -21,7 +21,8 @@ from scripts.miniature.world import EDITS
 from tests.scripts.miniature import oracle
 from tests.scripts.miniature.conftest import SEED, TINY, Written
 from tests.scripts.miniature.test_questions import check_answer
-from vision_tower.captions import Caption, read_captions
+from tests.tiny_tower import stored_captions
+from vision_tower.captions import StoredCaption
 from vision_tower.edits import Edits
 
 # Columns of BleachNltk/UltraEdit that the stages and benchmarks read.
@@ -103,7 +104,7 @@ def test_long_captions_describe_their_pictures(
     written: Written, file: str, number: int, held_out: bool
 ) -> None:
     folder = written.root / "captions"
-    captions = read_captions([folder / file], image_root=folder)
+    captions = stored_captions([folder / file])
     assert len(captions) == len({caption.image for caption in captions}) == number
     for caption in captions:
         scene = shown(written, caption)
@@ -112,7 +113,7 @@ def test_long_captions_describe_their_pictures(
         assert caption.short == caption.long.split(". ")[0]
 
 
-def shown(written: Written, row: Caption | Conversation) -> oracle.Scene:
+def shown(written: Written, row: StoredCaption | Conversation) -> oracle.Scene:
     assert row.image is not None
     with Image.open(row.image) as picture:
         return written.data.scene_of(picture)
@@ -183,6 +184,6 @@ def test_no_held_out_scene_is_drawn_for_training(written: Written) -> None:
             written.data.scene_of(edits[row].source_image),
             written.data.scene_of(edits[row].edited_image),
         }
-    held_out = {shown(written, row) for row in read_captions([folder / "heldout.json"], folder)}
+    held_out = {shown(written, row) for row in stored_captions([folder / "heldout.json"])}
     held_out |= set(written.benchmarks.drawn)
     assert not training & held_out

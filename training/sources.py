@@ -1,0 +1,102 @@
+"""The data a recipe names: files, or entries of a mixture with settings of their own.
+
+    captions:
+      - data/docci/docci_descriptions.jsonlines
+      - {files: data/dreamlip/*.csv, image_root: data/cc3m, weight: 0.5}
+
+On the command line an entry is the same text: --captions a.json '{files: b.csv, weight: 2}'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic.dataclasses import dataclass
+
+from vision_tower.captions import Captions
+from vision_tower.edits import Edits
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Source:
+    """files: of any known set, folders too, or glob patterns of them.
+    weight: how many times its rows are seen in an epoch.
+    """
+
+    files: str | list[str]
+    weight: PositiveFloat = 1.0
+
+    @property
+    def patterns(self) -> list[str]:
+        return [self.files] if isinstance(self.files, str) else self.files
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CaptionSource(Source):
+    """Described pictures.
+
+    image_root: what paths of pictures are relative to; the folder of the file if it is not given.
+    columns: of a set of your own: {image: <column>, long: <column>, short: <column>}.
+    """
+
+    image_root: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EditSource(Source):
+    """Edit pairs. Here a weight says how often rows are seen beside those of other entries.
+
+    captions: json-lines of captions, for sets that have none.
+    """
+
+    captions: list[str] = Field(default_factory=list)
+
+
+Kind = TypeVar("Kind", bound=Source)
+
+
+def sources(kind: type[Kind], entries: Sequence[str]) -> list[Kind]:
+    """Each entry a pattern of files, or a mapping as text. Raises ValueError if one is neither."""
+    return [
+        _from_mapping(kind, entry) if entry.lstrip().startswith("{") else kind(files=entry)
+        for entry in entries
+    ]
+
+
+def open_captions(
+    entries: Sequence[str], images: bool = True
+) -> tuple[list[Captions], list[float]]:
+    """The sets of `CaptionSource` entries, every row looked at, and their weights.
+
+    With `images`, the files of pictures must be there. Raises FileNotFoundError or ValueError that
+    names file, row and remedy.
+    """
+    told = sources(CaptionSource, entries)
+    sets = [Captions(one.patterns, one.image_root, one.columns) for one in told]
+    for captions in sets:
+        captions.check(images)
+    return sets, [one.weight for one in told]
+
+
+def open_edits(entries: Sequence[str]) -> tuple[list[Edits], list[float]]:
+    """The sets of `EditSource` entries, and their weights. Raises as `open_captions`."""
+    told = sources(EditSource, entries)
+    return [Edits(one.patterns, one.captions) for one in told], [one.weight for one in told]
+
+
+def _from_mapping(kind: type[Kind], entry: str) -> Kind:
+    try:
+        return kind(**yaml.safe_load(entry))
+    except yaml.YAMLError as error:
+        raise ValueError(f"the entry {entry} is not valid YAML: {error}") from error
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        known = ", ".join(setting.name for setting in fields(kind))
+        raise ValueError(
+            f"the entry {entry}: {wrong['loc'][0]}: {wrong['msg']}. An entry has {known}."
+        ) from error
