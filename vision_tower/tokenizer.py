@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vision_tower.rotary_text import RotaryTextEncoder, end_of
 
+LONGEST = 2048
 OpenClipTokenizer = SimpleTokenizer | HFTokenizer | SigLipTokenizer
 
 
@@ -35,6 +36,13 @@ class Tokenizer:
         if not self._trims:
             return token_BL
         return token_BL[:, : int(end_of(token_BL, self._pool_type, self._eos_id).max()) + 1]
+
+    def length(self, caption: str) -> int:
+        """Tokens of a caption that is not cut, start and end included; at most `LONGEST`."""
+        [tokens] = self._tokenize([caption], context_length=LONGEST)
+        words = (tokens != tokens[-1]).nonzero()  # all but the padding, which SigLIP's end token is
+        end = int(words[-1]) + 1 if len(words) else 0
+        return end if self._trims else min(end + 1, LONGEST)
 
     def padded(self, token_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L2"]:
         """Ids of captions that another tokenizer of the same words cut, as this one would hand them

@@ -101,7 +101,8 @@ class Tower(nn.Module):
                 f"context_length {context_length} is below the tower's own {self.context_length}: "
                 "rotary positions are for longer captions. Give more."
             )
-        text = RotaryTextEncoder(self.text, context_length, base)
+        with self.logit_scale.device:
+            text = RotaryTextEncoder(self.text, context_length, base)
         model_cfg = self.config["model_cfg"]
         text_cfg = {**model_cfg["text_cfg"], "context_length": context_length}
         config = {
@@ -122,15 +123,16 @@ def _features(features_BD: Tensor, normalize: bool) -> Tensor:
     return F.normalize(features_BD.float(), dim=-1) if normalize else features_BD
 
 
-def load_tower(name_or_path: str) -> Tower:
+def load_tower(name_or_path: str, weights: bool = True) -> Tower:
     """Open `<architecture>:<tag>` ("ViT-L-14-336-quickgelu:openai"), "hf-hub:<id>" or a directory.
 
+    Without `weights` its parameters are on the meta device, and none are read or fetched.
     Raises FileNotFoundError or ValueError that says what is missing and what to do.
     """
     if Path(name_or_path).is_dir():
-        return _load_directory(Path(name_or_path))
+        return _load_directory(Path(name_or_path), weights)
     if name_or_path.startswith("hf-hub:"):
-        return _from_open_clip(name_or_path)
+        return _from_open_clip(name_or_path, None, weights)
     name, _, tag = name_or_path.partition(":")
     if name not in open_clip.list_models():
         raise FileNotFoundError(
@@ -141,16 +143,16 @@ def load_tower(name_or_path: str) -> Tower:
     if tag not in tags and not Path(tag).is_file():
         known = ", ".join(tags) or "none: give a file"
         raise ValueError(f"{name!r} has no weights {tag!r}. Say {name}:<tag>; tags: {known}.")
-    weights = open_clip.get_pretrained_cfg(name, tag) or {}
+    trained = open_clip.get_pretrained_cfg(name, tag) or {}
     model_cfg = open_clip.get_model_config(name) or {}
-    if weights.get("quick_gelu") and not model_cfg.get("quick_gelu"):
+    if trained.get("quick_gelu") and not model_cfg.get("quick_gelu"):
         raise ValueError(
             f"the weights {name_or_path!r} were trained with QuickGELU: say {name}-quickgelu:{tag}."
         )
-    return _from_open_clip(name, tag)
+    return _from_open_clip(name, tag, weights)
 
 
-def _load_directory(directory: Path) -> Tower:
+def _load_directory(directory: Path, weights: bool) -> Tower:
     if not (directory / CONFIG).is_file():
         raise FileNotFoundError(
             f"{directory} is no tower: it has no {CONFIG}. A stage that was stopped leaves "
@@ -167,29 +169,41 @@ def _load_directory(directory: Path) -> Tower:
         raise ValueError(f"{directory / CONFIG} is no json ({error}): copy it again.") from error
     try:
         if "rotary_text" in config:
-            return _load_rotary(directory, config)
-        return _from_open_clip(f"local-dir:{directory}")
+            return _load_rotary(directory, config, weights)
+        return _from_open_clip(f"local-dir:{directory}", None, weights)
     except SafetensorError as error:
         raise ValueError(
             f"the weights in {directory} are broken ({error}): copy them again."
         ) from error
 
 
-def _load_rotary(directory: Path, config: dict) -> Tower:
+def _load_rotary(directory: Path, config: dict, weights: bool) -> Tower:
     """open_clip has no rotary text encoder: build its absolute twin, then put ours in its place."""
     sizes = {name: v for name, v in config["model_cfg"].items() if name != "custom_text"}
     tokenize = open_clip.get_tokenizer(f"local-dir:{directory}")
-    tower = _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
-    tower = tower.with_rotary_text(tower.context_length, config["rotary_text"]["base"])
-    tower.load_state_dict(to_memory(load_file(directory / WEIGHTS)), strict=True)
+    with torch.device("cpu" if weights else "meta"):
+        tower = _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
+        tower = tower.with_rotary_text(tower.context_length, config["rotary_text"]["base"])
+    if weights:
+        tower.load_state_dict(to_memory(load_file(directory / WEIGHTS)), strict=True)
     return tower
 
 
-def _from_open_clip(name: str, tag: str | None = None) -> Tower:
+def _from_open_clip(name: str, tag: str | None, weights: bool) -> Tower:
     model_cfg = open_clip.get_model_config(name)
     if model_cfg is None or "multimodal_cfg" in model_cfg:
         raise ValueError(f"{name!r} is no CLIP of one image and one text encoder: choose another.")
-    model = open_clip.create_model(name, tag, force_custom_text=True, require_pretrained=True)
+    device = torch.device("cpu" if weights else "meta")
+    with device:
+        model = open_clip.create_model(
+            name,
+            tag if weights else None,
+            load_weights=weights,
+            require_pretrained=weights,
+            device=device,
+            force_custom_text=True,
+            force_preprocess_cfg=open_clip.get_pretrained_cfg(name, tag) if tag else None,
+        )
     preprocess = open_clip.get_model_preprocess_cfg(model)
     config = {
         "model_cfg": model_cfg,

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -158,3 +159,24 @@ def test_tower_is_a_module_with_what_the_contract_names(base):
     assert isinstance(tower, Tower)
     assert {"visual", "text"} <= dict(tower.named_children()).keys()
     assert tower.context_length == 77
+
+
+@pytest.mark.parametrize("name", ["plain", "rotary", "ViT-L-14-336-quickgelu:openai"])
+def test_without_weights_it_has_shapes_alone(name, tmp_path):
+    whole = None
+    if name in ("plain", "rotary"):
+        whole = load_tower(str(write_tower(tmp_path / "plain")))
+        save_tower(whole.with_rotary_text(248, 10000.0), tmp_path / "rotary")
+        name = str(tmp_path / name)
+        whole = load_tower(name)
+        for file in Path(name).glob("*.safetensors"):
+            file.write_bytes(b"not read")
+    outline = load_tower(name, weights=False)
+    assert {tensor.device.type for tensor in outline.state_dict().values()} == {"meta"}
+    if outline.context_length == 77:
+        assert {p.device.type for p in outline.with_rotary_text(248, 1e4).parameters()} == {"meta"}
+    if whole is not None:
+        shapes = [{n: t.shape for n, t in t.state_dict().items()} for t in (whole, outline)]
+        assert shapes[0] == shapes[1]
+        assert outline.config == whole.config
+        assert torch.equal(outline.tokenizer(["a red cube"]), whole.tokenizer(["a red cube"]))
