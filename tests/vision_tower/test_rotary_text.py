@@ -7,6 +7,7 @@ import torch
 from open_clip.transformer import QuickGELU, TextTransformer
 from torch import nn
 
+from tests.naive_text import naive_encode, tanh_gelu
 from vision_tower.rotary_text import RotaryTextEncoder, rotary_angles, rotate
 
 SIZES = {"context_length": 77, "vocab_size": 100, "width": 16, "heads": 2, "layers": 3}
@@ -42,54 +43,6 @@ def siglip_teacher():
     for parameter in text.parameters():
         nn.init.normal_(parameter, std=0.3)
     return text.eval()
-
-
-def quick_gelu(x):
-    return x * torch.sigmoid(1.702 * x)
-
-
-def tanh_gelu(x):
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def naive_encode(state, tokens, heads, base, causal=True, activation=quick_gelu):
-    """One caption, written anew: complex rotation, one head and one position after another."""
-    x = state["token_embedding.weight"][tokens]
-    length, width = x.shape
-    size = width // heads
-    layer = 0
-    while f"transformer.resblocks.{layer}.ln_1.weight" in state:
-        part = {
-            name.split(f"resblocks.{layer}.")[1]: value
-            for name, value in state.items()
-            if f"resblocks.{layer}." in name
-        }
-        normed = nn.functional.layer_norm(x, (width,), part["ln_1.weight"], part["ln_1.bias"])
-        qkv = normed @ part["attn.in_proj_weight"].T + part["attn.in_proj_bias"]
-        mixed = torch.zeros(length, width)
-        for head in range(heads):
-            q, k, v = (qkv[:, i * width + head * size :][:, :size] for i in range(3))
-            speed = torch.tensor([base ** (-2 * pair / size) for pair in range(size // 2)])
-            turn = torch.polar(torch.ones(length, size // 2), torch.arange(length)[:, None] * speed)
-            q, k = (
-                torch.view_as_real(torch.complex(y[:, 0::2], y[:, 1::2]) * turn).reshape(
-                    length, size
-                )
-                for y in (q, k)
-            )
-            for place in range(length):
-                seen = place + 1 if causal else length
-                weight = ((k[:seen] @ q[place]) / math.sqrt(size)).softmax(0)
-                mixed[place, head * size : (head + 1) * size] = weight @ v[:seen]
-        x = x + mixed @ part["attn.out_proj.weight"].T + part["attn.out_proj.bias"]
-        normed = nn.functional.layer_norm(x, (width,), part["ln_2.weight"], part["ln_2.bias"])
-        inner = normed @ part["mlp.c_fc.weight"].T + part["mlp.c_fc.bias"]
-        x = x + activation(inner) @ part["mlp.c_proj.weight"].T + part["mlp.c_proj.bias"]
-        layer += 1
-    x = nn.functional.layer_norm(x, (width,), state["ln_final.weight"], state["ln_final.bias"])
-    if causal:
-        return x[tokens.tolist().index(EOT)] @ state["text_projection"]
-    return x[-1] @ state["text_projection.weight"].T + state["text_projection.bias"]
 
 
 def test_angles_are_plain_rope():
