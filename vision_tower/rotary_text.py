@@ -139,11 +139,14 @@ class RotaryTransformer(nn.Module):
 class RotaryTextEncoder(nn.Module):
     """Made from an open_clip TextTransformer, whose weights, activation and pooling it takes over.
 
-    `context_length` is where captions are cut; it sizes nothing. Raises ValueError, with the
-    reason, for a text encoder that this architecture cannot stand in for.
+    `context_length` is where captions are cut; it sizes nothing. `gelu` puts GELU for whatever the
+    activation was, as TULIP's code does. Raises ValueError, with the reason, for a text encoder
+    that this architecture cannot stand in for.
     """
 
-    def __init__(self, text: nn.Module, context_length: int, base: float = 10000.0) -> None:
+    def __init__(
+        self, text: nn.Module, context_length: int, base: float = 10000.0, gelu: bool = False
+    ) -> None:
         super().__init__()
         text = _replaceable(text)
         block: Any = text.transformer.resblocks[0]
@@ -151,7 +154,8 @@ class RotaryTextEncoder(nn.Module):
         self.vocab_size, self.pool_type, self.eos_id = text.vocab_size, text.pool_type, text.eos_id
         self.token_embedding = nn.Embedding(text.vocab_size, text.width)
         self.causal = text.attn_mask is not None
-        mlp = (block.mlp.c_fc.out_features, copy.deepcopy(block.mlp.gelu))
+        activation = nn.GELU() if gelu else copy.deepcopy(block.mlp.gelu)
+        mlp = (block.mlp.c_fc.out_features, activation)
         self.transformer = RotaryTransformer(
             [
                 RotaryBlock(text.width, text.heads, *mlp, block.ln_1.eps, self.causal)
