@@ -8,7 +8,7 @@ from open_clip.transformer import QuickGELU, TextTransformer
 from torch import nn
 
 from tests.naive_text import naive_encode, tanh_gelu
-from vision_tower.rotary_text import RotaryTextEncoder, rotary_angles, rotate
+from vision_tower.rotary_text import RotaryTextEncoder, ntk_base, rotary_angles, rotate
 
 SIZES = {"context_length": 77, "vocab_size": 100, "width": 16, "heads": 2, "layers": 3}
 EOT = 99
@@ -50,6 +50,24 @@ def test_angles_are_plain_rope():
     assert cos.shape == (5, 4)
     assert cos[3, 1].item() == pytest.approx(math.cos(3 * 10000 ** (-2 / 8)), abs=1e-6)
     assert sin[4, 0].item() == pytest.approx(math.sin(4.0), abs=1e-6)
+
+
+def test_ntk_scaling_raises_the_base():
+    # 8 * 30 / 10 - 7 = 17, to the power of 4 / 2
+    assert ntk_base(100.0, 4, 10, 30, factor=8) == pytest.approx(28900)
+    assert ntk_base(10000.0, 64, 77, 248, factor=8) == pytest.approx(206_278, rel=1e-5)
+    assert ntk_base(10000.0, 64, 77, 248, factor=0) == 10000.0
+    assert ntk_base(10000.0, 64, 248, 248, factor=8) == 10000.0
+    with pytest.raises(ValueError, match="0 \\(off\\) or above, not -1"):
+        ntk_base(10000.0, 64, 77, 248, factor=-1)
+
+
+def test_ntk_scaling_slows_the_slowest_pair_alone_by_the_whole_factor():
+    before, after = (
+        torch.atan2(*rotary_angles(2, 8, base, torch.device("cpu"))[::-1])[1]
+        for base in (50.0, ntk_base(50.0, 8, 10, 30, factor=1))
+    )
+    assert (before / after)[[0, -1]].tolist() == pytest.approx([1, 3], rel=1e-5)
 
 
 def test_rotation_turns_adjacent_pairs():
