@@ -27,7 +27,8 @@ from vision_tower.batches import CaptionTexts, TextCollator
 from vision_tower.export import check_exportable
 from vision_tower.mixture import Mixture
 from vision_tower.objectives import DistillationObjective
-from vision_tower.towers import load_tower, save_tower
+from vision_tower.rotary_text import ntk_base, replaceable
+from vision_tower.towers import Tower, load_tower, save_tower
 
 logger = logging.getLogger("training")
 
@@ -42,6 +43,9 @@ class AdaptTextEncoder(StageArguments):
     )
     context_length: int = field(default=248, metadata={"help": "Tokens a caption may have."})
     rotary_base: float = field(default=10000.0, metadata={"help": "Base of the rotary angles."})
+    ntk_factor: float = field(
+        default=0.0, metadata={"help": "NTK scaling of the base to context_length; TULIP's is 8."}
+    )
     distillation: Literal["cosine", "mse"] = field(
         default="cosine", metadata={"help": "How the student follows the teacher."}
     )
@@ -57,6 +61,14 @@ class AdaptTextEncoder(StageArguments):
         super().__post_init__()
 
 
+def rotary_student(teacher: Tower, args: AdaptTextEncoder) -> Tower:
+    """Its config records the base that NTK scaling, if asked for, makes of the recipe's."""
+    text = replaceable(teacher.text)
+    lengths = (teacher.context_length, args.context_length)
+    base = ntk_base(args.rotary_base, text.width // text.heads, *lengths, args.ntk_factor)
+    return teacher.with_rotary_text(args.context_length, base)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_recipe(AdaptTextEncoder, argv)
     start_logging(args)
@@ -68,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_exportable(teacher.visual, teacher.config["preprocess_cfg"])
 
     logger.info("Making a student with rotary positions for %d tokens.", args.context_length)
-    student = teacher.with_rotary_text(args.context_length, args.rotary_base)
+    student = rotary_student(teacher, args)
     student.text.token_embedding.requires_grad_(False)  # as TULIP: words keep their meaning
 
     logger.info("Reading captions.")

@@ -33,6 +33,16 @@ def rotary_angles(
     return angle_LK.cos().float(), angle_LK.sin().float()
 
 
+def ntk_base(base: float, head_dim: int, length: int, longer: int, factor: float) -> float:
+    """`base` for texts of `longer` tokens instead of `length`: TULIP's "dynamic NTK scaling", whose
+    factor is 8. The fastest pair keeps its speed, the slowest becomes `slower` times as slow. A
+    factor of 0 changes nothing; one below raises ValueError."""
+    if factor < 0:
+        raise ValueError(f"the factor of NTK scaling is 0 (off) or above, not {factor}.")
+    slower = factor * longer / length - (factor - 1)
+    return base * slower ** (head_dim / (head_dim - 2))
+
+
 def rotate(
     x: Float[Tensor, "*batch L K"], cos: Float[Tensor, "... K2"], sin: Float[Tensor, "... K2"]
 ) -> Float[Tensor, "*batch L K"]:
@@ -139,19 +149,23 @@ class RotaryTransformer(nn.Module):
 class RotaryTextEncoder(nn.Module):
     """Made from an open_clip TextTransformer, whose weights, activation and pooling it takes over.
 
-    `context_length` is where captions are cut; it sizes nothing. Raises ValueError, with the
-    reason, for a text encoder that this architecture cannot stand in for.
+    `context_length` is where captions are cut; it sizes nothing. `gelu` puts GELU for whatever the
+    activation was, as TULIP's code does. Raises ValueError, with the reason, for a text encoder
+    that this architecture cannot stand in for.
     """
 
-    def __init__(self, text: nn.Module, context_length: int, base: float = 10000.0) -> None:
+    def __init__(
+        self, text: nn.Module, context_length: int, base: float = 10000.0, gelu: bool = False
+    ) -> None:
         super().__init__()
-        text = _replaceable(text)
+        text = replaceable(text)
         block: Any = text.transformer.resblocks[0]
         self.heads, self.base, self.context_length = text.heads, base, context_length
         self.vocab_size, self.pool_type, self.eos_id = text.vocab_size, text.pool_type, text.eos_id
         self.token_embedding = nn.Embedding(text.vocab_size, text.width)
         self.causal = text.attn_mask is not None
-        mlp = (block.mlp.c_fc.out_features, copy.deepcopy(block.mlp.gelu))
+        activation = nn.GELU() if gelu else copy.deepcopy(block.mlp.gelu)
+        mlp = (block.mlp.c_fc.out_features, activation)
         self.transformer = RotaryTransformer(
             [
                 RotaryBlock(text.width, text.heads, *mlp, block.ln_1.eps, self.causal)
@@ -193,9 +207,9 @@ def end_of(token_BL: Int[Tensor, "B L"], pool_type: str, eos_id: int) -> Int[Ten
     return (token_BL == eos_id).int().argmax(dim=-1)
 
 
-def _replaceable(text: nn.Module) -> TextTransformer:
+def replaceable(text: nn.Module) -> TextTransformer:
     """CLIP's text transformers, causal and pooled at the end token, and SigLIP's, which look both
-    ways and are pooled at the last place, have a rotary twin."""
+    ways and are pooled at the last place, have a rotary twin. Raises ValueError for others."""
     if not isinstance(text, TextTransformer):
         reason = f"it is a {type(text).__name__}, not open_clip's own text transformer"
     elif text.cls_emb is not None or text.use_pad_mask:

@@ -94,21 +94,22 @@ class Tower(nn.Module):
                 self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         return self.logit_scale.exp().squeeze()
 
-    def with_rotary_text(self, context_length: int, base: float) -> Tower:
-        """The same tower, sharing the image side, with a rotary copy of its text encoder."""
+    def with_rotary_text(self, context_length: int, base: float, gelu: bool = False) -> Tower:
+        """The same tower, sharing the image side, with a rotary copy of its text encoder, whose
+        activation `gelu` makes GELU. The config's "rotary_text" holds `base` and `gelu`."""
         if context_length < self.context_length:
             raise ValueError(
                 f"context_length {context_length} is below the tower's own {self.context_length}: "
                 "rotary positions are for longer captions. Give more."
             )
         with self.logit_scale.device:
-            text = RotaryTextEncoder(self.text, context_length, base)
+            text = RotaryTextEncoder(self.text, context_length, base, gelu)
         model_cfg = self.config["model_cfg"]
         text_cfg = {**model_cfg["text_cfg"], "context_length": context_length}
         config = {
             **self.config,
             "model_cfg": {**model_cfg, "text_cfg": text_cfg},
-            "rotary_text": {"base": base},
+            "rotary_text": {"base": base, "gelu": gelu},
         }
         return Tower(self.visual, text, self.logit_scale, self.logit_bias, self._tokenize, config)
 
@@ -179,14 +180,18 @@ def _load_directory(directory: Path, weights: bool) -> Tower:
 
 def _load_rotary(directory: Path, config: dict, weights: bool) -> Tower:
     """open_clip has no rotary text encoder: build its absolute twin, then put ours in its place."""
-    sizes = {name: v for name, v in config["model_cfg"].items() if name != "custom_text"}
-    tokenize = open_clip.get_tokenizer(f"local-dir:{directory}")
     with torch.device("cpu" if weights else "meta"):
-        tower = _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
-        tower = tower.with_rotary_text(tower.context_length, config["rotary_text"]["base"])
+        tower = random_tower(config, open_clip.get_tokenizer(f"local-dir:{directory}"))
+        tower = tower.with_rotary_text(tower.context_length, **config["rotary_text"])
     if weights:
         tower.load_state_dict(to_memory(load_file(directory / WEIGHTS)), strict=True)
     return tower
+
+
+def random_tower(config: dict, tokenize: OpenClipTokenizer) -> Tower:
+    """With random weights, and learned positions: what `config` says of rotary ones is not read."""
+    sizes = {name: v for name, v in config["model_cfg"].items() if name != "custom_text"}
+    return _assembled(open_clip.CustomTextCLIP(**sizes), tokenize, config)
 
 
 def _from_open_clip(name: str, tag: str | None, weights: bool) -> Tower:

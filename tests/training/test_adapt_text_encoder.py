@@ -55,6 +55,13 @@ def test_only_the_text_encoder_changed_and_not_its_words(run):
     assert (tower.context_length, tower.text.base) == (120, 5000.0)
 
 
+def test_the_base_is_scaled_and_recorded_if_asked(run, tmp_path):
+    more = ["--max_steps", "1", "--output_dir", str(tmp_path / "ntk"), "--ntk_factor", "8"]
+    main([*run[2], *more])
+    tower = load_tower(str(tmp_path / "ntk"))
+    assert tower.text.base == pytest.approx(5000 * (8 * 120 / 77 - 7) ** (8 / 6))  # 8 a head
+
+
 def test_again_it_has_nothing_to_do(run, caplog):
     weights = run[1] / "open_clip_model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -76,3 +83,4 @@ def test_the_defaults_are_the_published_recipe(tmp_path):
     told = (args.learning_rate, args.weight_decay, args.warmup_steps, args.lr_scheduler_type)
     assert told == (5e-4, 0.1, 1000, "cosine")
     assert (args.context_length, args.rotary_base, args.distillation) == (248, 10000.0, "cosine")
+    assert args.ntk_factor == 0, "no scaling unless asked for"

@@ -7,7 +7,8 @@ import torch
 from open_clip.transformer import QuickGELU, TextTransformer
 from torch import nn
 
-from vision_tower.rotary_text import RotaryTextEncoder, rotary_angles, rotate
+from tests.naive_text import naive_encode, tanh_gelu
+from vision_tower.rotary_text import RotaryTextEncoder, ntk_base, rotary_angles, rotate
 
 SIZES = {"context_length": 77, "vocab_size": 100, "width": 16, "heads": 2, "layers": 3}
 EOT = 99
@@ -44,59 +45,29 @@ def siglip_teacher():
     return text.eval()
 
 
-def quick_gelu(x):
-    return x * torch.sigmoid(1.702 * x)
-
-
-def tanh_gelu(x):
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def naive_encode(state, tokens, heads, base, causal=True, activation=quick_gelu):
-    """One caption, written anew: complex rotation, one head and one position after another."""
-    x = state["token_embedding.weight"][tokens]
-    length, width = x.shape
-    size = width // heads
-    layer = 0
-    while f"transformer.resblocks.{layer}.ln_1.weight" in state:
-        part = {
-            name.split(f"resblocks.{layer}.")[1]: value
-            for name, value in state.items()
-            if f"resblocks.{layer}." in name
-        }
-        normed = nn.functional.layer_norm(x, (width,), part["ln_1.weight"], part["ln_1.bias"])
-        qkv = normed @ part["attn.in_proj_weight"].T + part["attn.in_proj_bias"]
-        mixed = torch.zeros(length, width)
-        for head in range(heads):
-            q, k, v = (qkv[:, i * width + head * size :][:, :size] for i in range(3))
-            speed = torch.tensor([base ** (-2 * pair / size) for pair in range(size // 2)])
-            turn = torch.polar(torch.ones(length, size // 2), torch.arange(length)[:, None] * speed)
-            q, k = (
-                torch.view_as_real(torch.complex(y[:, 0::2], y[:, 1::2]) * turn).reshape(
-                    length, size
-                )
-                for y in (q, k)
-            )
-            for place in range(length):
-                seen = place + 1 if causal else length
-                weight = ((k[:seen] @ q[place]) / math.sqrt(size)).softmax(0)
-                mixed[place, head * size : (head + 1) * size] = weight @ v[:seen]
-        x = x + mixed @ part["attn.out_proj.weight"].T + part["attn.out_proj.bias"]
-        normed = nn.functional.layer_norm(x, (width,), part["ln_2.weight"], part["ln_2.bias"])
-        inner = normed @ part["mlp.c_fc.weight"].T + part["mlp.c_fc.bias"]
-        x = x + activation(inner) @ part["mlp.c_proj.weight"].T + part["mlp.c_proj.bias"]
-        layer += 1
-    x = nn.functional.layer_norm(x, (width,), state["ln_final.weight"], state["ln_final.bias"])
-    if causal:
-        return x[tokens.tolist().index(EOT)] @ state["text_projection"]
-    return x[-1] @ state["text_projection.weight"].T + state["text_projection.bias"]
-
-
 def test_angles_are_plain_rope():
     cos, sin = rotary_angles(5, 8, 10000.0, torch.device("cpu"))
     assert cos.shape == (5, 4)
     assert cos[3, 1].item() == pytest.approx(math.cos(3 * 10000 ** (-2 / 8)), abs=1e-6)
     assert sin[4, 0].item() == pytest.approx(math.sin(4.0), abs=1e-6)
+
+
+def test_ntk_scaling_raises_the_base():
+    # 8 * 30 / 10 - 7 = 17, to the power of 4 / 2
+    assert ntk_base(100.0, 4, 10, 30, factor=8) == pytest.approx(28900)
+    assert ntk_base(10000.0, 64, 77, 248, factor=8) == pytest.approx(206_278, rel=1e-5)
+    assert ntk_base(10000.0, 64, 77, 248, factor=0) == 10000.0
+    assert ntk_base(10000.0, 64, 248, 248, factor=8) == 10000.0
+    with pytest.raises(ValueError, match="0 \\(off\\) or above, not -1"):
+        ntk_base(10000.0, 64, 77, 248, factor=-1)
+
+
+def test_ntk_scaling_slows_the_slowest_pair_alone_by_the_whole_factor():
+    before, after = (
+        torch.atan2(*rotary_angles(2, 8, base, torch.device("cpu"))[::-1])[1]
+        for base in (50.0, ntk_base(50.0, 8, 10, 30, factor=1))
+    )
+    assert (before / after)[[0, -1]].tolist() == pytest.approx([1, 3], rel=1e-5)
 
 
 def test_rotation_turns_adjacent_pairs():
