@@ -146,8 +146,8 @@ def caption_shard(
     """Write the shard's captions, and say of how many pairs both are the same."""
 
     def work(pending: Sequence[int]) -> Iterator[list[Row]]:
-        for start in range(0, len(pending), arguments.batch_size):
-            batch = pending[start : start + arguments.batch_size]
+        for start in range(0, len(pending), shard.batch_size):
+            batch = pending[start : start + shard.batch_size]
             ids = [shard.ids[row] for row in batch]
             ask = partial(answers, answerer, arguments.max_new_tokens, ids)
             yield [

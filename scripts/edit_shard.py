@@ -41,7 +41,7 @@ class Shard:
             raise ValueError(f"--shard {shard} is none of the shards 0 to {shards - 1}.")
         if arguments.batch_size < 1:
             raise ValueError("--batch_size must be at least 1.")
-        self.edits, self.ids = edits, edits.ids()
+        self.edits, self.ids, self.batch_size = edits, edits.ids(), arguments.batch_size
         self.rows = range(shard, len(edits), shards)
         self.name = f"{shard:05}-of-{shards:05}"
 
@@ -56,7 +56,8 @@ class Shard:
         Args:
             path: json-lines with an "id" each.
             made_by: what they depend on beside the pairs.
-            work: takes the pairs that are still to do and yields their rows, some at a time.
+            work: takes the pairs that are still to do and yields their rows, some at a time. It
+                is not asked if there are none.
 
         Raises:
             ValueError: what is there was made otherwise (`resume`); and what `work` raises.
@@ -68,7 +69,7 @@ class Shard:
             path.open("a", encoding="utf-8") as out,
             tqdm(desc=path.name, total=len(self.rows), initial=len(rows), unit=" rows") as bar,
         ):
-            for found in work(pending):
+            for found in work(pending) if pending else ():
                 out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
                 out.flush()
                 rows |= {row["id"]: row for row in found}

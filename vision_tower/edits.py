@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -93,6 +94,11 @@ class Edits:
                 "files, and the ids in --edit_captions."
             )
         return [part.id(row) for part in self._parts for row in range(len(part.table))]
+
+    def values(self, index: int) -> dict[str, Any]:
+        """All columns of a pair's row as its data set has them, pictures undecoded."""
+        number, row = locate(self._ends, index)
+        return self._parts[number].table[row]
 
     def stored(self, index: int) -> tuple[str, Path, StoredEdit]:
         """Where a pair was read, the folder of its file, and the pair, its pictures undecoded."""
