@@ -123,9 +123,11 @@ def filter_shard(shard: Shard, arguments: argparse.Namespace) -> None:
     logger.info("%d of %d pairs are kept.", len(kept), len(verdicts))
     for name, number in Counter(r for reasons in verdicts.values() for r in reasons).items():
         logger.info("%d fail --%s %s", number, name, vars(arguments)[name])
+    path = arguments.output / f"kept-{shard.name}.parquet"
+    path.unlink(missing_ok=True)  # what other thresholds kept must not pass for this
     if not kept:
         raise ValueError(f"no pair of {shard.name} is kept: choose other thresholds.")
-    write_kept(shard.edits, kept, arguments.output / f"kept-{shard.name}.parquet")
+    write_kept(shard.edits, kept, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

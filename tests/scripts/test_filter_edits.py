@@ -278,8 +278,10 @@ def test_bad_input_is_told_in_one_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
+    run(out, edits, "--tower", tower, *ANY)
     told = refusal(capsys, out, edits, "--tower", tower, *ANY, "--min_image", 2)
     assert "no pair of 00000-of-00001 is kept: choose other thresholds" in told
+    assert not list(out.glob("kept-*"))
     assert "made with another tower" in refusal(capsys, out, edits, "--tower", "no/such")
     told = refusal(capsys, tmp_path / "x", edits, "--held_out", "h.json")
     assert "--held_out wants a --tower" in told
