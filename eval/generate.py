@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from eval.benchmark import Question
 from eval.pictures import open_picture
+from vision_tower.journal import resume
 
 logger = logging.getLogger(__name__)
 
@@ -26,33 +27,13 @@ class Answers(Protocol):
 
 
 def answered_ids(path: Path, made_by: dict[str, object], questions: Sequence[Question]) -> set[str]:
-    """Ids that the answers file already has; prepares the file for appending.
-
-    The line that a killed run left half written is cut off. Beside the file stands
-    `<name>.by.json` with the model, data and decoding that the answers came from.
+    """Ids that the answers file already has; prepares the file for appending (`resume`).
 
     Raises:
         ValueError: the answers were made by another model, with other data or decoding, or to
             other prompts.
     """
-    origin = path.with_suffix(".by.json")
-    if not path.is_file() or path.stat().st_size == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        origin.write_text(json.dumps(made_by, indent=1) + "\n", encoding="utf-8")
-        return set()
-    before = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
-    changed = [key for key, value in made_by.items() if before.get(key) != value]
-    if changed:
-        raise ValueError(
-            f"{path}: these answers were made with another {', '.join(changed)}; "
-            "remove the file to ask again, or choose another --output."
-        )
-    raw = path.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if len(whole) < len(raw):
-        path.write_bytes(whole)
-    # Not splitlines(): an answer may hold U+2028 and its kin, which json leaves as they are.
-    rows = [json.loads(line) for line in whole.decode("utf-8").split("\n")[:-1]]
+    rows = resume(path, made_by)
     prompts = {question.id: question.prompt for question in questions}
     for row in rows:
         if prompts.get(row["question_id"], row["prompt"]) != row["prompt"]:

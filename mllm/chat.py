@@ -4,7 +4,7 @@ alone."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,18 @@ import torch
 from PIL import Image
 from transformers import (
     AutoProcessor,
-    BatchFeature,
     LlavaForConditionalGeneration,
     StoppingCriteria,
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
 
+from mllm.answerer import Answerer, Message
 from mllm.directory import require_llava
 
-Message = dict[str, Any]
 
-
-class Chat:
-    """A loaded model that answers questions, with or without a picture, greedily."""
+class Chat(Answerer):
+    """A loaded LLaVA that answers questions, with or without a picture, greedily."""
 
     def __init__(self, directory: str | Path, device: str | None = None) -> None:
         """Load the checkpoint.
@@ -38,29 +36,16 @@ class Chat:
             ValueError: the directory holds no LLaVA model or no chat template.
         """
         require_llava(directory)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.processor = AutoProcessor.from_pretrained(directory)
-        if self.processor.chat_template is None:
-            raise ValueError(
-                f"{directory} has no chat_template.jinja: assemble it again with mllm.assemble"
-            )
-        self.model = LlavaForConditionalGeneration.from_pretrained(
-            directory, dtype="auto", device_map=self.device
-        ).eval()
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        processor = AutoProcessor.from_pretrained(directory)
+        model = LlavaForConditionalGeneration.from_pretrained(
+            directory, dtype="auto", device_map=device
+        )
+        super().__init__(model, processor, processor.tokenizer)
 
     def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int = 256) -> str:
         """The model's answer to one question."""
         return self.answer_batch([(image, question)], max_new_tokens=max_new_tokens)[0]
-
-    def answer_batch(
-        self, pairs: Sequence[tuple[Image.Image | None, str]], *, max_new_tokens: int = 256
-    ) -> list[str]:
-        """Answers to several questions, decoded together; pictures and pure text may be mixed."""
-        inputs = self._inputs([[question_message(image, text)] for image, text in pairs])
-        generated = self._generate(inputs, max_new_tokens=max_new_tokens)
-        spoken = generated[:, inputs["input_ids"].shape[1] :]
-        texts = self.processor.batch_decode(spoken, skip_special_tokens=True)
-        return [text.strip() for text in texts]
 
     def stream(self, messages: list[Message], *, max_new_tokens: int = 512) -> Iterator[str]:
         """Pieces of the next answer as they are generated.
@@ -73,9 +58,7 @@ class Chat:
         An error in the generating thread is raised here; a closed iterator stops the thread.
         """
         inputs = self._inputs([messages])
-        streamer = TextIteratorStreamer(
-            self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
-        )
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         closed = threading.Event()
         failures: list[BaseException] = []
 
@@ -100,30 +83,6 @@ class Chat:
             thread.join()
         if failures:
             raise failures[0]
-
-    def _inputs(self, conversations: list[list[Message]]) -> BatchFeature:
-        inputs = self.processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
-        )
-        return inputs.to(self.device, dtype=self.model.dtype)
-
-    @torch.inference_mode()
-    def _generate(self, inputs: BatchFeature, **settings: Any) -> torch.Tensor:
-        generate = self.model.generate  # pyright: ignore[reportAttributeAccessIssue]
-        return generate(**inputs, **settings)
-
-
-def question_message(image: Image.Image | None, question: str) -> Message:
-    """One user turn, the picture first."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": question}]
-    if image is not None:
-        content.insert(0, {"type": "image", "image": image})
-    return {"role": "user", "content": content}
 
 
 class _Stop(StoppingCriteria):

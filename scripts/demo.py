@@ -20,7 +20,8 @@ from gradio.themes import Base
 from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import load_image
 
-from mllm.chat import Chat, Message, question_message
+from mllm.answerer import Message, question_message
+from mllm.chat import Chat
 
 logger = logging.getLogger("demo")
 

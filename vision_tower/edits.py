@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -48,13 +49,21 @@ class _Part:
 class Edits(Dataset[Edit]):
     """Map-style over all pairs of all files; pictures are decoded when a pair is asked for."""
 
-    def __init__(self, files: Sequence[str | Path], captions: Sequence[str | Path] = ()) -> None:
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        captions: Sequence[str | Path] = (),
+        *,
+        captions_required: bool = True,
+    ) -> None:
         """
         Args:
             files: or glob patterns, or InstructPix2Pix's folders. Paths of pictures in a file are
                 relative to the folder it lies in.
             captions: json-lines {"id": "<file name>:<row>", "source_caption", "target_caption"} for
                 data sets without captions; they take the place of what there is.
+            captions_required: whether a pair without both is refused, as training must; what writes
+                captions gets "" for one that is missing.
 
         Raises FileNotFoundError or ValueError that names file, row and remedy.
         """
@@ -62,8 +71,8 @@ class Edits(Dataset[Edit]):
         self._parts = [_opened(file) for file in expand(files)]
         self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
         if self._captions:
-            self._require_unambiguous()
-        for part in self._parts:
+            self._require_known()
+        for part in self._parts if captions_required else ():
             self._require_captions(part)
 
     def __len__(self) -> int:
@@ -73,6 +82,19 @@ class Edits(Dataset[Edit]):
     def columns(self) -> set[EditColumns]:
         """The columns that pairs were read from."""
         return {part.columns for part in self._parts}
+
+    def ids(self) -> list[str]:
+        """What captions tell each pair by: "<file name>:<row>", the row counted from 0.
+
+        Raises ValueError for two files of one name.
+        """
+        self._require_unambiguous()
+        return [part.id(row) for part in self._parts for row in range(len(part.table))]
+
+    def values(self, index: int) -> dict[str, Any]:
+        """All columns of a pair's row as its data set has them, pictures undecoded."""
+        number, row = locate(self._ends, index)
+        return self._parts[number].table[row]
 
     def stored(self, index: int) -> tuple[str, Path, StoredEdit]:
         """Where a pair was read, the folder of its file, and the pair, its pictures undecoded."""
@@ -102,14 +124,15 @@ class Edits(Dataset[Edit]):
         )
 
     def _require_unambiguous(self) -> None:
-        """Captions are told by the file's name: there may be one file of a name, and every line
-        must be for a row of one."""
         [(name, number)] = Counter(part.file.name for part in self._parts).most_common(1)
         if number > 1:
             raise ValueError(
-                f"{number} files are named {name}, and captions are told by that name. Rename the "
-                "files, and the ids in the captions."
+                f"{number} files are named {name}, and pairs are told by that name. Rename the "
+                "files, and the ids in their captions."
             )
+
+    def _require_known(self) -> None:
+        self._require_unambiguous()
         rows = {part.file.name: len(part.table) for part in self._parts}
         for told in self._captions:
             name, _, row = told.rpartition(":")

@@ -7,7 +7,8 @@ import threading
 import pytest
 from transformers import LlavaForConditionalGeneration
 
-from mllm.chat import Chat, question_message
+from mllm.answerer import question_message
+from mllm.chat import Chat
 from tests.tiny_llava import picture
 
 # Plain transformers, in an interpreter that cannot import this project.

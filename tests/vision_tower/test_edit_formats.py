@@ -105,6 +105,16 @@ def test_parquet_without_captions_takes_them_from_a_sidecar(name, pictures, tmp_
     check(edits[1], pictures, TEXTS)
 
 
+def test_pairs_that_wait_for_captions_can_be_read(pictures, tmp_path):
+    row = {"source_img": struct(pictures[0]), "target_img": struct(pictures[1])}
+    for name in ("a", "b"):
+        rows = [{**row, "instruction": f"{name}{number}"} for number in range(2)]
+        datasets.Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
+    edits = Edits([tmp_path / "?.parquet"], captions_required=False)
+    assert edits.ids() == ["a.parquet:0", "a.parquet:1", "b.parquet:0", "b.parquet:1"]
+    check(edits[3], pictures, ("b1", "", ""))
+
+
 JSON = {
     "SEED-Data-Edit": {
         **{"source_image": "s.png", "target_image": "t.png", "instruction": "add a hat"},

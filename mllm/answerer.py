@@ -1,0 +1,100 @@
+"""Asking chat models of transformers whole batches of questions, greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase
+
+Message = dict[str, Any]
+Question = tuple[Image.Image | None, str]
+
+
+class Answerer:
+    """A vision-language model that answers questions, with or without a picture."""
+
+    def __init__(
+        self, model: PreTrainedModel, processor: Any, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        """
+        Args:
+            model: a decoder, on the device and in the precision it answers in.
+            processor: what makes the model's inputs of pictures and texts, by its chat template.
+            tokenizer: the processor's.
+
+        Raises:
+            ValueError: there is no chat template.
+        """
+        if processor.chat_template is None:
+            raise ValueError(
+                f"{tokenizer.name_or_path} has no chat_template.jinja: give a model that was tuned "
+                "for chat; one of ours, assemble again with mllm.assemble."
+            )
+        # Answers begin where the batch's questions end. Few language models bring a pad token.
+        tokenizer.padding_side = "left"
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self.model, self.processor, self.tokenizer = model.eval(), processor, tokenizer
+
+    def answer_batch(self, pairs: Sequence[Question], *, max_new_tokens: int = 256) -> list[str]:
+        """Answers to several questions, decoded together; pictures and pure text may be mixed."""
+        inputs = self._inputs([[question_message(image, text)] for image, text in pairs])
+        generated = self._generate(inputs, max_new_tokens=max_new_tokens)
+        spoken = generated[:, inputs["input_ids"].shape[1] :]
+        texts = self.tokenizer.batch_decode(spoken, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _inputs(self, conversations: list[list[Message]]) -> BatchFeature | BatchEncoding:
+        inputs = self.processor.apply_chat_template(
+            conversations,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
+        return inputs.to(self.model.device, dtype=self.model.dtype)
+
+    @torch.inference_mode()
+    def _generate(self, inputs: BatchFeature | BatchEncoding, **settings: Any) -> torch.Tensor:
+        # Checkpoints bring settings of their own, and many of those draw.
+        generate = cast("Any", self.model).generate
+        return generate(**inputs, do_sample=False, num_beams=1, **settings)
+
+
+class TextAnswerer(Answerer):
+    """A language model that answers questions; it takes no pictures."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(model, tokenizer, tokenizer)
+
+    def _inputs(self, conversations: list[list[Message]]) -> BatchEncoding:
+        """Language models' templates take a turn as one string, not in parts."""
+        texts = [
+            [
+                {"role": turn["role"], "content": "".join(part["text"] for part in turn["content"])}
+                for turn in turns
+            ]
+            for turns in conversations
+        ]
+        inputs = self.tokenizer.apply_chat_template(
+            texts,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            padding=True,
+            enable_thinking=False,  # Qwen3's templates; others do not look at it
+        )
+        assert isinstance(inputs, BatchEncoding)
+        return inputs.to(self.model.device)
+
+
+def question_message(image: Image.Image | None, question: str) -> Message:
+    """One user turn, the picture first."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+    if image is not None:
+        content.insert(0, {"type": "image", "image": image})
+    return {"role": "user", "content": content}
