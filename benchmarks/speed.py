@@ -89,7 +89,7 @@ def padded(batches: Sequence[Batch], context: int) -> list[Batch]:
 
 def in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
     """Each batch as so many micro-batches."""
-    cut = [{name: rows.chunk(parts) for name, rows in batch.items()} for batch in batches]
+    cut = [{name: rows.tensor_split(parts) for name, rows in batch.items()} for batch in batches]
     return [{name: rows[i] for name, rows in batch.items()} for batch in cut for i in range(parts)]
 
 
@@ -143,8 +143,9 @@ def compare(turns: Mapping[str, Turn], setting: Setting) -> Section:
     """Samples/s of each, and its speed-up over the first of them, as medians and ranges over the
     repeats."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(setting.repeats):
-        for name, turn in turns.items():
+    for repeat in range(setting.repeats):
+        # There and back: a machine that grows slower favours nobody.
+        for name, turn in list(turns.items())[:: -1 if repeat % 2 else 1]:
             seconds[name].append(turn())
     first = next(iter(seconds.values()))
     return {
