@@ -1,7 +1,7 @@
 """Stage 2's speed and memory beside open_clip_train's, in one run on one machine.
 
 python benchmarks/tower_step.py
-python benchmarks/tower_step.py --architecture ViT-L-14-336 --batch_size 256 --bf16
+python benchmarks/tower_step.py --architecture ViT-L-14-336 --batch_size 128 --bf16
 
 Prints a table and writes it as json, with machine, commit and versions. Its parts:
 
