@@ -19,7 +19,7 @@ from training.pretrain_projector import PretrainProjector
 from training.train_vision_tower import TrainVisionTower
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("eval", "mllm", "scripts", "training", "vision_tower")
+PACKAGES = ("benchmarks", "eval", "mllm", "scripts", "training", "vision_tower")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 LINES_PER_FILE, LINES_PER_FUNCTION, FIELDS_PER_RECIPE = 250, 40, 12

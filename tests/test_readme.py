@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")
 }
-PACKAGES = ("eval", "mllm", "scripts", "training", "vision_tower")
+PACKAGES = ("benchmarks", "eval", "mllm", "scripts", "training", "vision_tower")
 # What a run writes, and what its user brings.
 NOT_OURS = ("out/", "data/", ".venv/", "~")
 LAUNCHERS = ("python", "deepspeed", "torchrun")

@@ -97,7 +97,7 @@ def test_parquet_without_captions_takes_them_from_a_sidecar(name, pictures, tmp_
     }
     file = tmp_path / "a.parquet"
     datasets.Dataset.from_list([row, row]).to_parquet(file)
-    with pytest.raises(ValueError, match=r"a\.parquet row 0.*2 of 2 rows.*--edit_captions"):
+    with pytest.raises(ValueError, match=r"a\.parquet row 0.*2 of 2 rows.*captions in a file of their own"):
         Edits([file])
     with pytest.raises(ValueError, match=r"a\.parquet row 1.*1 of 2 rows"):
         Edits([file], captions=sidecar(file))
@@ -268,7 +268,7 @@ def test_captions_must_say_whose_they_are(tmp_path):
     captions = sidecar(files[0])
     with pytest.raises(ValueError, match=r"2 files are named a\.json.*Rename"):
         Edits(files, captions)
-    with pytest.raises(ValueError, match=r"no file of --edits has a row 'a\.json:1'"):
+    with pytest.raises(ValueError, match=r"none of these files has a row 'a\.json:1'"):
         Edits(files[:1], sidecar(files[0], 2))
     captions[0].write_text(sidecar(files[0])[0].read_text() * 2)
     with pytest.raises(ValueError, match=r"line 2: the id 'a\.json:0' comes twice"):
