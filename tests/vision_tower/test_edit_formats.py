@@ -97,7 +97,9 @@ def test_parquet_without_captions_takes_them_from_a_sidecar(name, pictures, tmp_
     }
     file = tmp_path / "a.parquet"
     datasets.Dataset.from_list([row, row]).to_parquet(file)
-    with pytest.raises(ValueError, match=r"a\.parquet row 0.*2 of 2 rows.*captions in a file of their own"):
+    with pytest.raises(
+        ValueError, match=r"a\.parquet row 0.*2 of 2 rows.*captions in a file of their own"
+    ):
         Edits([file])
     with pytest.raises(ValueError, match=r"a\.parquet row 1.*1 of 2 rows"):
         Edits([file], captions=sidecar(file))
