@@ -7,13 +7,13 @@ python training/adapt_text_encoder.py training/recipes/miniature/adapt_text_enco
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from training.arguments import StageArguments
+from training.arguments import TowerArguments
+from training.dry_run import dry_run
 from training.recipe import read_recipe
 from training.sources import open_captions
 from training.stage import (
@@ -34,13 +34,9 @@ logger = logging.getLogger("training")
 
 
 @dataclass
-class AdaptTextEncoder(StageArguments):
+class AdaptTextEncoder(TowerArguments):
     """Defaults: TULIP's recipe, whose rotary text encoder CLIP-IN uses; 640 texts over 8 GPUs."""
 
-    tower: str = field(default="", metadata={"help": "open_clip tag, hub id or directory."})
-    captions: list[str] = field(
-        default_factory=list, metadata={"help": "Long captions: files, or entries of a mixture."}
-    )
     context_length: int = field(default=248, metadata={"help": "Tokens a caption may have."})
     rotary_base: float = field(default=10000.0, metadata={"help": "Base of the rotary angles."})
     ntk_factor: float = field(
@@ -73,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = read_recipe(AdaptTextEncoder, argv)
     start_logging(args)
     if is_finished(args):
-        return
+        return None
 
     logger.info("Loading the tower %s.", args.tower)
-    teacher = load_tower(args.tower)
+    teacher = load_tower(args.tower, weights=not args.dry_run)
     check_exportable(teacher.visual, teacher.config["preprocess_cfg"])
 
     logger.info("Making a student with rotary positions for %d tokens.", args.context_length)
@@ -86,26 +82,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("Reading captions.")
     captions, weights = open_captions(args.captions, images=False)
     texts = [CaptionTexts(part) for part in captions]
-    size = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+    size = args.per_device_train_batch_size * args.processes * args.gradient_accumulation_steps
     sampler = Mixture(texts, weights, size, (args.seed,), "caption")
     logger.info("Distilling on short and long captions: %s.", sampler)
+    objective = DistillationObjective(student.text, teacher.text, args.distillation)
+    rows, collator = ConcatDataset(texts), TextCollator(teacher.tokenizer, student.tokenizer)
+    if args.dry_run:
+        return dry_run(
+            args, objective, rows, sampler, collator, loss=lambda batch: objective(**batch)["loss"]
+        )
     trainer = StageTrainer(
-        model=DistillationObjective(student.text, teacher.text, args.distillation),
+        model=objective,
         args=args,
-        train_dataset=ConcatDataset(texts),
+        train_dataset=rows,
         train_sampler=sampler,
-        data_collator=TextCollator(teacher.tokenizer, student.tokenizer),
+        data_collator=collator,
     )
 
-    def save(state: dict[str, Tensor], directory: Path) -> None:
-        trained = {
-            f"text.{n.removeprefix('student.')}": v
-            for n, v in state.items()
-            if n.startswith("student.")
-        }
-        save_tower(student, directory, {**student.state_dict(), **trained})
+    return run_stage(
+        trainer,
+        lambda state, directory: save_tower(
+            student, directory, {**student.state_dict(), **_trained(state)}
+        ),
+    )
 
-    run_stage(trainer, save)
+
+def _trained(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The student's weights by the tower's names."""
+    prefix = "student."
+    return {f"text.{n.removeprefix(prefix)}": v for n, v in state.items() if n.startswith(prefix)}
 
 
 if __name__ == "__main__":

@@ -39,3 +39,23 @@ class StageArguments(TrainingArguments):
             raise ValueError(
                 f"nothing is given for {', '.join(missing)}: add it to the recipe or pass {flags}"
             )
+
+
+@dataclass
+class TowerArguments(StageArguments):
+    """What the two tower stages share."""
+
+    tower: str = field(
+        default="", metadata={"help": "Directory, open_clip <architecture>:<tag>, hf-hub:<id>."}
+    )
+    captions: list[str] = field(
+        default_factory=list, metadata={"help": "Long captions: files, or entries of a mixture."}
+    )
+    dry_run: int = field(
+        default=0, metadata={"help": "Train nothing: tell what so many devices would need."}
+    )
+
+    @property
+    def processes(self) -> int:
+        """That train, or would."""
+        return self.dry_run or self.world_size

@@ -17,7 +17,7 @@ DECIDES_NOTHING = {
     "log_on_each_node", "report_to", "run_name", "logging_steps", "logging_strategy",
     "logging_first_step", "save_steps", "save_strategy", "save_total_limit",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
-    "dataloader_prefetch_factor", "resume_from_checkpoint", "quarantine_budget",
+    "dataloader_prefetch_factor", "resume_from_checkpoint", "quarantine_budget", "dry_run",
 }  # fmt: skip
 
 

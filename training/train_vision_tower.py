@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from training.arguments import StageArguments
+from training.arguments import TowerArguments
 from training.contrastive import ContrastiveTrainer
+from training.dry_run import dry_run
 from training.quarantine import QUARANTINE, Quarantine
 from training.recipe import read_recipe
 from training.sources import open_captions, open_edits
@@ -37,13 +38,9 @@ EDIT_LOSSES = {
 
 
 @dataclass
-class TrainVisionTower(StageArguments):
+class TrainVisionTower(TowerArguments):
     """Defaults: Long-CLIP's, FG-CLIP's and HiMo-CLIP's common recipe, over 8 GPUs."""
 
-    tower: str = field(default="", metadata={"help": "Tower directory, of stage 1 for long texts."})
-    captions: list[str] = field(
-        default_factory=list, metadata={"help": "Long captions: files, or entries of a mixture."}
-    )
     edits: list[str] = field(
         default_factory=list, metadata={"help": "Edit pairs: files, or entries of a mixture."}
     )
@@ -84,7 +81,7 @@ def read_rows(
     args: TrainVisionTower, preprocess: Callable[[Image.Image], Tensor]
 ) -> tuple[CaptionsAndEdits, PairedSampler]:
     """Captions, edit pairs if they are wanted, and which of them meet in a step."""
-    micro_batches = args.world_size * args.gradient_accumulation_steps
+    micro_batches = args.processes * args.gradient_accumulation_steps
     captions, weights = open_captions(args.captions)
     size = args.per_device_train_batch_size * micro_batches
     caption_rows = Mixture(captions, weights, size, (args.seed, 0), "caption")
@@ -103,38 +100,49 @@ def read_rows(
     return rows, PairedSampler(caption_rows, edit_rows)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = read_recipe(TrainVisionTower, argv)
-    start_logging(args)
-    if is_finished(args):
-        return
-
-    logger.info("Loading the tower %s.", args.tower)
-    tower = load_tower(args.tower)
+def learning_objective(args: TrainVisionTower) -> ContrastiveObjective:
+    """Of the tower, whose parts learn as the recipe says."""
+    tower = load_tower(args.tower, weights=not args.dry_run)
     check_exportable(tower.visual, tower.config["preprocess_cfg"])
     tower.requires_grad_(False)
     tower.visual.requires_grad_("image" in args.learning)
     tower.text.requires_grad_("text" in args.learning)
     tower.logit_scale.requires_grad_("temperature" in args.learning)
+    weights = (args.short_weight, args.long_weight, args.hard_negative_weight)
+    return ContrastiveObjective(tower, *weights, EDIT_LOSSES[args.edit_loss])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = read_recipe(TrainVisionTower, argv)
+    start_logging(args)
+    if is_finished(args):
+        return None
+
+    logger.info("Loading the tower %s.", args.tower)
+    objective = learning_objective(args)
+    tower = objective.tower
 
     logger.info("Reading captions and edit pairs.")
     rows, sampler = read_rows(args, tower.preprocess)
-    objective = ContrastiveObjective(
-        tower,
-        args.short_weight,
-        args.long_weight,
-        args.hard_negative_weight,
-        EDIT_LOSSES[args.edit_loss],
-    )
+    collator = PairCollator(tower.tokenizer)
+    if args.dry_run:
+        return dry_run(
+            args,
+            objective,
+            rows,
+            sampler,
+            collator,
+            loss=lambda batch: objective.losses(objective(**batch))["loss"],
+        )
     trainer = ContrastiveTrainer(
         model=objective,
         args=args,
         train_dataset=rows,
         train_sampler=sampler,
-        data_collator=PairCollator(tower.tokenizer),
+        data_collator=collator,
     )
     prefix = "tower."
-    run_stage(
+    return run_stage(
         trainer,
         lambda state, directory: save_tower(
             tower, directory, {name.removeprefix(prefix): v for name, v in state.items()}

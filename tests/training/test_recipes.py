@@ -24,6 +24,11 @@ STAGES: dict[str, type[StageArguments]] = {
 RECIPES = sorted((ROOT / "training" / "recipes").rglob("*.y*ml"))
 REAL = [path for path in RECIPES if path.parent.name == "recipes"]
 MINIATURE = [path for path in RECIPES if path.parent.name == "miniature"]
+TOWERS = {
+    folder: [path for path in RECIPES if path.parent.name == folder]
+    for folder in ("dfn-h-14-378", "siglip2-so400m-16-384")
+}
+SIZES = ("per_device_train_batch_size", "edit_batch_size")
 # On a machine without a GPU, bf16 and DeepSpeed are refused by Trainer's arguments, not by ours.
 ON_CPU = ["--bf16", "False", "--tf32", "False", "--deepspeed", "", "--use_cpu", "True"]
 
@@ -38,7 +43,7 @@ def read(path: Path, *flags: str) -> StageArguments:
 
 def test_every_stage_has_a_recipe_of_both_sizes() -> None:
     assert {path.stem for path in REAL} == {path.stem for path in MINIATURE} == set(STAGES)
-    assert len(RECIPES) == 2 * len(STAGES)
+    assert len(RECIPES) == 2 * len(STAGES) + 2 * len(TOWERS)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name)
@@ -94,6 +99,20 @@ def test_each_stage_starts_where_the_one_before_ended(folder: list[Path]) -> Non
     assert recipes["train_vision_tower"]["tower"] == made["adapt_text_encoder"]
     assert recipes["pretrain_projector"]["vision_tower"] == made["train_vision_tower"]
     assert recipes["finetune"]["model"] == made["pretrain_projector"]
+
+
+@pytest.mark.parametrize("folder", TOWERS)
+def test_other_towers_differ_in_the_tower_and_the_micro_batches_alone(folder: str) -> None:
+    recipes = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in TOWERS[folder]}
+    published = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in REAL}
+    assert recipes["train_vision_tower"]["tower"] == recipes["adapt_text_encoder"]["output_dir"]
+    own = {"tower", "output_dir", *SIZES, "gradient_accumulation_steps"}
+    for stage, recipe in recipes.items():
+        for key in recipe.keys() - own:
+            assert recipe[key] == published[stage][key], key
+    recipe = recipes["train_vision_tower"]
+    for size in SIZES:
+        assert recipe[size] * recipe["gradient_accumulation_steps"] * 8 == 2048
 
 
 def test_real_recipes_are_the_published_ones() -> None:
