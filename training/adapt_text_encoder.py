@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset
 from training.arguments import TowerArguments
 from training.dry_run import dry_run
 from training.recipe import read_recipe
+from training.retention import watch
 from training.sources import open_captions
 from training.stage import (
     StageTrainer,
@@ -62,7 +63,9 @@ def rotary_student(teacher: Tower, args: AdaptTextEncoder) -> Tower:
     text = replaceable(teacher.text)
     lengths = (teacher.context_length, args.context_length)
     base = ntk_base(args.rotary_base, text.width // text.heads, *lengths, args.ntk_factor)
-    return teacher.with_rotary_text(args.context_length, base)
+    student = teacher.with_rotary_text(args.context_length, base)
+    student.text.token_embedding.requires_grad_(False)  # as TULIP: words keep their meaning
+    return student
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logger.info("Making a student with rotary positions for %d tokens.", args.context_length)
     student = rotary_student(teacher, args)
-    student.text.token_embedding.requires_grad_(False)  # as TULIP: words keep their meaning
 
     logger.info("Reading captions.")
     captions, weights = open_captions(args.captions, images=False)
@@ -99,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data_collator=collator,
     )
 
+    watch(trainer, args, student, teacher)
     return run_stage(
         trainer,
         lambda state, directory: save_tower(

@@ -51,6 +51,10 @@ class TowerArguments(StageArguments):
     captions: list[str] = field(
         default_factory=list, metadata={"help": "Long captions: files, or entries of a mixture."}
     )
+    retention: str = field(
+        default="", metadata={"help": "{captions: [...], classes: ..., floor: 0.8}: what to watch."}
+    )
+    eval_steps: float | None = field(default=500, metadata={"help": "Steps between looks at it."})
     dry_run: int = field(
         default=0, metadata={"help": "Train nothing: tell what so many devices would need."}
     )

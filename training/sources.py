@@ -9,6 +9,7 @@ On the command line an entry is the same text: --captions a.json '{files: b.csv,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TypeVar
@@ -57,13 +58,33 @@ class EditSource(Source):
     captions: list[str] = Field(default_factory=list)
 
 
-Kind = TypeVar("Kind", bound=Source)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Retention:
+    """Held-out data that shows what a tower could do before.
+
+    captions: files, or entries of `CaptionSource`: retrieval by their short captions.
+    classes: a folder of folders of pictures, each named as its class: zero-shot accuracy.
+    floor: share of the first scores below which stage 2 stops.
+    """
+
+    captions: list[str | dict] = Field(default_factory=list)
+    classes: str | None = None
+    floor: float = Field(default=0.8, ge=0, le=1)
+
+    def open_captions(self) -> list[Captions]:
+        """Every row looked at."""
+        entries = [one if isinstance(one, str) else json.dumps(one) for one in self.captions]
+        return open_captions(entries)[0]
 
 
-def sources(kind: type[Kind], entries: Sequence[str]) -> list[Kind]:
+Kind = TypeVar("Kind", bound=Source | Retention)
+Entry = TypeVar("Entry", bound=Source)
+
+
+def sources(kind: type[Entry], entries: Sequence[str]) -> list[Entry]:
     """Each entry a pattern of files, or a mapping as text. Raises ValueError if one is neither."""
     return [
-        _from_mapping(kind, entry) if entry.lstrip().startswith("{") else kind(files=entry)
+        from_mapping(kind, entry) if entry.lstrip().startswith("{") else kind(files=entry)
         for entry in entries
     ]
 
@@ -89,7 +110,8 @@ def open_edits(entries: Sequence[str]) -> tuple[list[Edits], list[float]]:
     return [Edits(one.patterns, one.captions) for one in told], [one.weight for one in told]
 
 
-def _from_mapping(kind: type[Kind], entry: str) -> Kind:
+def from_mapping(kind: type[Kind], entry: str) -> Kind:
+    """Of a mapping as text. Raises ValueError that names the entry and what it may have."""
     try:
         return kind(**yaml.safe_load(entry))
     except yaml.YAMLError as error:

@@ -19,6 +19,7 @@ from training.contrastive import ContrastiveTrainer
 from training.dry_run import dry_run
 from training.quarantine import QUARANTINE, Quarantine
 from training.recipe import read_recipe
+from training.retention import watch
 from training.sources import open_captions, open_edits
 from training.stage import is_finished, one_message, run_stage, start_logging
 from vision_tower.batches import CaptionsAndEdits, PairCollator, PairedSampler
@@ -141,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_sampler=sampler,
         data_collator=collator,
     )
+    watch(trainer, args, tower)
     prefix = "tower."
     return run_stage(
         trainer,
