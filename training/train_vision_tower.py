@@ -105,6 +105,8 @@ def learning_objective(args: TrainVisionTower) -> ContrastiveObjective:
     """Of the tower, whose parts learn as the recipe says."""
     tower = load_tower(args.tower, weights=not args.dry_run)
     check_exportable(tower.visual, tower.config["preprocess_cfg"])
+    if args.dry_run:
+        tower.tokenizer.groups = 1  # simulated tokens have no lengths
     tower.requires_grad_(False)
     tower.visual.requires_grad_("image" in args.learning)
     tower.text.requires_grad_("text" in args.learning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 from open_clip.transformer import TextTransformer
@@ -27,15 +28,32 @@ class Tokenizer:
     def __init__(self, tokenize: OpenClipTokenizer, text: Any) -> None:
         self._tokenize = tokenize
         self.context_length: int = text.context_length
+        self.groups = 4  # more save less than a call of each costs
         self._trims = is_plainly_causal(text)
         if self._trims:
             self._pool_type, self._eos_id = text.pool_type, text.eos_id
 
     def __call__(self, captions: list[str]) -> Int[Tensor, "B L"]:
-        token_BL = self._tokenize(captions, context_length=self.context_length)
+        return self.trimmed(self._tokenize(captions, context_length=self.context_length))
+
+    def by_length(
+        self, token_BL: Int[Tensor, "B L"]
+    ) -> list[tuple[Int[Tensor, " _"], Int[Tensor, "_ _"]]]:
+        """(rows, their tokens) of at most `groups` groups of like size, each of captions of like
+        length, so that few are padded to a much longer one; one group where nothing can be cut."""
+        if not self._trims or self.groups == 1:
+            return [(torch.arange(len(token_BL), device=token_BL.device), token_BL)]
+        order = self._ends(token_BL).argsort()
+        return [(rows, self.trimmed(token_BL[rows])) for rows in order.chunk(self.groups)]
+
+    def trimmed(self, token_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L2"]:
+        """Without what follows the longest caption."""
         if not self._trims:
             return token_BL
-        return token_BL[:, : int(end_of(token_BL, self._pool_type, self._eos_id).max()) + 1]
+        return token_BL[:, : int(self._ends(token_BL).max()) + 1]
+
+    def _ends(self, token_BL: Int[Tensor, "B L"]) -> Int[Tensor, " B"]:
+        return end_of(token_BL, self._pool_type, self._eos_id)
 
     def length(self, caption: str) -> int:
         """Tokens of a caption that is not cut, start and end included; at most `LONGEST`."""

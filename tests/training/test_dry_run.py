@@ -43,6 +43,7 @@ def test_it_grows_with_the_batch_and_shrinks_by_checkpointing(tmp_path):
         objective = train_vision_tower.ContrastiveObjective(
             load_tower(str(tmp_path / "tower"), weights=False), hard_negative=0, long=0
         )
+        objective.tower.tokenizer.groups = 1
         batch = {"pixel_values": torch.empty(rows, 3, 16, 16)}
         batch |= {
             n: torch.ones(rows, 40, dtype=torch.long) for n in ("short_tokens", "long_tokens")

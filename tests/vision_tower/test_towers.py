@@ -180,3 +180,27 @@ def test_without_weights_it_has_shapes_alone(name, tmp_path):
         assert shapes[0] == shapes[1]
         assert outline.config == whole.config
         assert torch.equal(outline.tokenizer(["a red cube"]), whole.tokenizer(["a red cube"]))
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_captions_of_like_length_go_together_and_nothing_changes(rotary, tmp_path, monkeypatch):
+    tower = load_tower(str(write_tower(tmp_path / "base")))
+    if rotary:
+        tower = tower.with_rotary_text(248, 10000.0)
+    texts = [" ".join(WORDS[:length]) for length in (9, 1, 14, 3, 3, 12, 2, 8, 5)]
+    tokens = tower.tokenizer(texts)
+    pictures = torch.zeros(1, 3, 16, 16)
+    expected = tower.encode_text(tokens, True)
+    seen = []
+    encode = tower.text.forward
+    monkeypatch.setattr(tower.text, "forward", lambda told: seen.append(told.shape) or encode(told))
+    (_, found), _ = tower(pictures, [tokens])
+    assert torch.allclose(found, expected, atol=1e-6)
+    # Of 9 rows 3 groups of 3: the longest of each, with start and end.
+    assert [tuple(shape) for shape in seen] == [(3, 5), (3, 10), (3, 16)]
+    weights = [weight for name, weight in tower.text.named_parameters() if name != "logit_scale"]
+    one, other = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(told.sum(), weights)])
+        for told in (found, expected)
+    )
+    assert (one - other).norm() < 1e-6 * other.norm()
