@@ -116,21 +116,23 @@ def answers(
     return lines
 
 
-def open_model(name: str) -> Answerer:
+def open_model(name: str, shard: int) -> Answerer:
     """A vision-language model and its processor, on the GPU (bf16) if there is one (else fp32)."""
-    model = _opened(AutoModelForImageTextToText, name, "vision-language model")
+    model = _opened(AutoModelForImageTextToText, name, "vision-language model", shard)
     processor = AutoProcessor.from_pretrained(name)
     return Answerer(model, processor, processor.tokenizer)
 
 
-def open_language_model(name: str) -> TextAnswerer:
+def open_language_model(name: str, shard: int) -> TextAnswerer:
     """A language model and its tokenizer, placed alike."""
-    model = _opened(AutoModelForCausalLM, name, "language model")
+    model = _opened(AutoModelForCausalLM, name, "language model", shard)
     return TextAnswerer(model, AutoTokenizer.from_pretrained(name))
 
 
-def _opened(auto: type, name: str, kind: str) -> PreTrainedModel:
-    place = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+def _opened(auto: type, name: str, kind: str, shard: int) -> PreTrainedModel:
+    place = ("cpu", torch.float32)
+    if torch.cuda.is_available():  # shards that run side by side on one machine share its GPUs
+        place = (f"cuda:{shard % torch.cuda.device_count()}", torch.bfloat16)
     try:
         return auto.from_pretrained(name, device_map=place[0], dtype=place[1])
     except (OSError, ValueError) as error:
@@ -183,9 +185,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         shard = Shard(Edits(arguments.edits, captions_required=False), arguments)
         if arguments.model:
-            caption_shard(shard, describe, open_model(arguments.model), arguments)
+            caption_shard(shard, describe, open_model(arguments.model, arguments.shard), arguments)
         else:
-            answerer = open_language_model(arguments.language_model)
+            answerer = open_language_model(arguments.language_model, arguments.shard)
             caption_shard(shard, rewrite, answerer, arguments)
     except (OSError, ValueError) as error:
         parser.error(str(error))

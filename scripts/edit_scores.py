@@ -41,7 +41,14 @@ class PreparedPairs(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Prepared:
+    def __getitem__(self, index: int) -> Prepared | str:
+        """A pair, or what is wrong with one that cannot be read."""
+        try:
+            return self._prepared(index)
+        except ValueError as error:
+            return str(error)
+
+    def _prepared(self, index: int) -> Prepared:
         pair = self.edits[self.rows[index]]
         _, _, stored = self.edits.stored(self.rows[index])
         # Some editors return another size than they were given.
@@ -50,7 +57,7 @@ class PreparedPairs(Dataset):
         try:
             ssim = structural_similarity(*values)
         except ValueError as error:
-            raise ValueError(f"{pair.row}: {error} Remove the row.") from error
+            raise ValueError(f"{pair.row}: {error}") from error
         return Prepared(
             images=(self.preprocess(pair.source_image), self.preprocess(pair.edited_image)),
             captions=(pair.source_caption, pair.edited_caption),
@@ -86,7 +93,7 @@ class HeldOut:
 def computed(
     shard: Shard, pending: Sequence[int], tower: Tower, held_out: HeldOut | None, workers: int
 ) -> Iterator[list[Row]]:
-    """Scores by a tower, a batch at a time."""
+    """Scores by a tower, a batch at a time; of a pair that cannot be read, its "problem"."""
     loader = DataLoader(
         PreparedPairs(shard.edits, pending, tower),
         batch_size=shard.batch_size,
@@ -94,20 +101,28 @@ def computed(
         collate_fn=list,  # pairs as they are: pictures and captions are stacked over both sides
     )
     ids = (shard.ids[row] for row in pending)
-    for pairs in loader:
-        image_B2D = _embedded(tower, [image for pair in pairs for image in pair.images])
-        image_B2D = image_B2D.unflatten(0, (-1, 2))
-        text_B2D = _embedded_texts(tower, [text for pair in pairs for text in pair.captions])
-        text_B2D = text_B2D.unflatten(0, (-1, 2))
-        figures = edit_similarities(*image_B2D.unbind(1), *text_B2D.unbind(1))
-        rows = []
-        for number, pair in enumerate(pairs):
-            scores = {name: float(values[number]) for name, values in figures.items()}
-            scores["ssim"] = pair.ssim
-            if held_out is not None:
-                scores["held_out_sim"] = held_out.similarity(pair.files, image_B2D[number])
-            rows.append({"id": next(ids)} | {name: round(v, 6) for name, v in scores.items()})
-        yield rows
+    for found in loader:
+        told = {name: pair for pair, name in zip(found, ids, strict=False)}
+        pairs = {name: pair for name, pair in told.items() if isinstance(pair, Prepared)}
+        broken = {name: problem for name, problem in told.items() if isinstance(problem, str)}
+        rows = [{"id": name, "problem": problem} for name, problem in broken.items()]
+        yield rows + (_scored(pairs, tower, held_out) if pairs else [])
+
+
+def _scored(pairs: dict[str, Prepared], tower: Tower, held_out: HeldOut | None) -> list[Row]:
+    image_B2D = _embedded(tower, [image for pair in pairs.values() for image in pair.images])
+    image_B2D = image_B2D.unflatten(0, (-1, 2))
+    text_B2D = _embedded_texts(tower, [text for pair in pairs.values() for text in pair.captions])
+    text_B2D = text_B2D.unflatten(0, (-1, 2))
+    figures = edit_similarities(*image_B2D.unbind(1), *text_B2D.unbind(1))
+    rows = []
+    for number, (name, pair) in enumerate(pairs.items()):
+        scores = {figure: float(values[number]) for figure, values in figures.items()}
+        scores["ssim"] = pair.ssim
+        if held_out is not None:
+            scores["held_out_sim"] = held_out.similarity(pair.files, image_B2D[number])
+        rows.append({"id": name} | {figure: round(v, 6) for figure, v in scores.items()})
+    return rows
 
 
 def published(shard: Shard, pending: Sequence[int]) -> Iterator[list[Row]]:

@@ -52,11 +52,15 @@ SCHEMA = pa.schema(
         **{"source_caption": pa.string(), "target_caption": pa.string(), "edit_type": pa.string()},
     }
 )
+UNREADABLE = "unreadable"
 ROW_GROUP = 100  # what is in memory at a time
 
 
 def failed(scores: Row, thresholds: argparse.Namespace) -> list[str]:
-    """The thresholds that a pair does not hold; one that is not a number holds none."""
+    """The thresholds that a pair does not hold; one that is not a number holds none. A pair that
+    could not be read is UNREADABLE."""
+    if "problem" in scores:
+        return [UNREADABLE]
     held = {
         "min_caption": min(scores["clip_sim_source"], scores["clip_sim_target"])
         >= thresholds.min_caption,
@@ -123,7 +127,10 @@ def filter_shard(shard: Shard, arguments: argparse.Namespace) -> None:
     kept = [row for row, reasons in verdicts.items() if not reasons]
     logger.info("%d of %d pairs are kept.", len(kept), len(verdicts))
     for name, number in Counter(r for reasons in verdicts.values() for r in reasons).items():
-        logger.info("%d fail --%s %s", number, name, vars(arguments)[name])
+        if name == UNREADABLE:
+            logger.info("%d cannot be read; the scores say why.", number)
+        else:
+            logger.info("%d fail --%s %s", number, name, vars(arguments)[name])
     path = arguments.output / f"kept-{shard.name}.parquet"
     path.unlink(missing_ok=True)  # what other thresholds kept must not pass for this
     if not kept:

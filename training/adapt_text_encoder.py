@@ -53,10 +53,6 @@ class AdaptTextEncoder(TowerArguments):
     weight_decay: float = field(default=0.1, metadata={"help": "AdamW's decay."})
     warmup_steps: float = field(default=1000, metadata={"help": "Steps, or a share below 1."})
 
-    def __post_init__(self) -> None:
-        self.require("tower", "captions")
-        super().__post_init__()
-
 
 def rotary_student(teacher: Tower, args: AdaptTextEncoder) -> Tower:
     """Its config records the base that NTK scaling, if asked for, makes of the recipe's."""

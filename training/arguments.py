@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from training.sources import CaptionSource, Retention, from_mapping, sources
+
 
 @dataclass
 class StageArguments(TrainingArguments):
@@ -58,6 +60,13 @@ class TowerArguments(StageArguments):
     dry_run: int = field(
         default=0, metadata={"help": "Train nothing: tell what so many devices would need."}
     )
+
+    def __post_init__(self) -> None:
+        self.require("tower", "captions")
+        sources(CaptionSource, self.captions)  # mistakes in them are told at once
+        if self.retention:
+            from_mapping(Retention, self.retention)
+        super().__post_init__()
 
     @property
     def processes(self) -> int:

@@ -110,7 +110,8 @@ def activations(args: TowerArguments, model: Any, batch: Mapping[str, Tensor], l
         inputs = {name: _like(value, dtype) for name, value in batch.items()}
         with LiveBytes() as made:
             loss(inputs).backward()
-    return made.peak + sum(value.untyped_storage().nbytes() for value in inputs.values())
+    held = sum(value.untyped_storage().nbytes() for value in inputs.values())
+    return made.peak + held * args.gradient_accumulation_steps
 
 
 class LiveBytes(TorchDispatchMode):

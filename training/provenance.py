@@ -18,6 +18,7 @@ DECIDES_NOTHING = {
     "logging_first_step", "save_steps", "save_strategy", "save_total_limit",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
     "dataloader_prefetch_factor", "resume_from_checkpoint", "quarantine_budget", "dry_run",
+    "retention", "eval_steps",
 }  # fmt: skip
 
 

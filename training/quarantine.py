@@ -30,6 +30,7 @@ class Quarantine(Dataset[Row]):
         if not 0 <= budget < 1:
             raise ValueError(f"--quarantine_budget is a share of the rows, not {budget}.")
         self.rows, self.file, self.budget = rows, file, budget
+        self._known = set[int]()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,7 +44,10 @@ class Quarantine(Dataset[Row]):
                 index = (index + 1) % len(self)
 
     def _tell(self, index: int, error: ValueError) -> None:
+        if index in self._known:
+            return
         told = quarantined(self.file)
+        self._known.update(told)
         if index in told:
             return
         if len(told) + 1 > self.budget * len(self):

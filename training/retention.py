@@ -68,13 +68,15 @@ class RetentionProbe(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         file = Path(str(args.output_dir)) / STARTED
-        if file.is_file():  # a run that goes on is held to what the first one started from
+        if state.global_step and file.is_file():  # held to what the run began with
             self.first: Scores = json.loads(file.read_text(encoding="utf-8"))
             return
         self.first = self.measure(self.reference, args)
         if args.process_index == 0:
-            file.write_text(json.dumps(self.first, indent=2) + "\n", encoding="utf-8")
-        self.log(self.first)
+            aside = file.with_suffix(".new")
+            aside.write_text(json.dumps(self.first, indent=2) + "\n", encoding="utf-8")
+            aside.replace(file)
+        self.log(dict(self.first))  # the Trainer adds to what it logs
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -82,14 +84,15 @@ class RetentionProbe(TrainerCallback):
         if state.global_step % state.eval_steps and state.global_step < state.max_steps:
             return
         now = self.measure(self.tower, args)
-        self.log(now)
+        self.log(dict(now))
         lost = {name: score for name, score in now.items() if score < self.floor * self.first[name]}
         if lost:
             before = {name: self.first[name] for name in lost}
             raise ValueError(
                 f"at step {state.global_step} the tower has lost what it could: {_told(lost)}, "
                 f"before {_told(before)}; the floor of retention is {self.floor:g} of it. Lower "
-                "--learning_rate, or the floor; the last checkpoint is kept."
+                "the floor and go on from the last checkpoint; or --learning_rate, in another "
+                "--output_dir."
             )
 
     @torch.no_grad()
@@ -134,10 +137,11 @@ def _images(tower: Tower, pictures: Dataset, args: TrainingArguments) -> Tensor:
         num_workers=args.dataloader_num_workers,
         generator=torch.Generator(),  # else it would draw from the one that training draws from
     )
+    dtype = next(tower.visual.parameters()).dtype  # DeepSpeed's may be bf16
     found = []
     for batch in batches:
         values = batch[0] if isinstance(batch, list) else batch
-        found.append(tower.encode_image(values.to(args.device), normalize=True))
+        found.append(tower.encode_image(values.to(args.device, dtype), normalize=True))
     return torch.cat(found)
 
 

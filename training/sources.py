@@ -82,11 +82,13 @@ Entry = TypeVar("Entry", bound=Source)
 
 
 def sources(kind: type[Entry], entries: Sequence[str]) -> list[Entry]:
-    """Each entry a pattern of files, or a mapping as text. Raises ValueError if one is neither."""
-    return [
-        from_mapping(kind, entry) if entry.lstrip().startswith("{") else kind(files=entry)
-        for entry in entries
-    ]
+    """Mappings as text, each a set of its own; all patterns of files without settings are one.
+
+    Raises ValueError for an entry that is neither.
+    """
+    plain = [entry for entry in entries if not entry.lstrip().startswith("{")]
+    own = [from_mapping(kind, entry) for entry in entries if entry not in plain]
+    return [kind(files=plain), *own] if plain else own
 
 
 def open_captions(
@@ -113,9 +115,13 @@ def open_edits(entries: Sequence[str]) -> tuple[list[Edits], list[float]]:
 def from_mapping(kind: type[Kind], entry: str) -> Kind:
     """Of a mapping as text. Raises ValueError that names the entry and what it may have."""
     try:
-        return kind(**yaml.safe_load(entry))
+        told = yaml.safe_load(entry)
     except yaml.YAMLError as error:
         raise ValueError(f"the entry {entry} is not valid YAML: {error}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"the entry {entry} is no mapping of settings, {{name: value, ...}}.")
+    try:
+        return kind(**told)
     except ValidationError as error:
         wrong = error.errors()[0]
         known = ", ".join(setting.name for setting in fields(kind))

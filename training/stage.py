@@ -184,6 +184,10 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
     if trainer.args.process_index == 0:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / STARTED).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+        if checkpoint is None:  # of a run that never got to one
+            for file in output_dir.glob(QUARANTINE.format("*")):
+                file.unlink()
+    trainer.accelerator.wait_for_everyone()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     for file in sorted(output_dir.glob(QUARANTINE.format("*"))):
         logger.warning("%d rows could not be read: see %s.", len(quarantined(file)), file)

@@ -69,7 +69,6 @@ class TrainVisionTower(TowerArguments):
     warmup_steps: float = field(default=200, metadata={"help": "Steps, or a share below 1."})
 
     def __post_init__(self) -> None:
-        self.require("tower", "captions")
         if self.hard_negative_weight:
             self.require("edits", "edit_batch_size")
         if not self.learning or set(self.learning) - {"image", "text", "temperature"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,8 +19,12 @@ def decode(source: Path | bytes, where: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
-    # PIL's errors, a missing file's among them; broken chunks of a png are its SyntaxError.
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # PIL's errors, a missing file's among them; broken chunks of a png are its SyntaxError, broken
+    # EXIF data a struct.error or a TypeError.
+    except (
+        *(OSError, SyntaxError, TypeError, ValueError, struct.error),
+        Image.DecompressionBombError,
+    ) as error:
         raise ValueError(
             f"{where}: the picture cannot be decoded ({error}). Fetch it again, or remove the row."
         ) from error

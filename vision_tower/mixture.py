@@ -14,9 +14,9 @@ from torch.utils.data import Sampler
 class Mixture(Sampler[int]):
     """Rows of several sets, counted through as if they were one.
 
-    A set of weight w gives w times its rows an epoch, the same number in each step. Each set is
-    shuffled on its own without end, so all its rows come before one comes again, and no step holds
-    a row twice. A shuffle ends where the next whole step would not fit.
+    A set of weight w gives about w times its rows an epoch, the same number in each step. Each set
+    is shuffled on its own without end; a shuffle ends where the next whole step would not fit, so
+    no step holds a row twice, and the rows left over differ from one shuffle to the next.
 
     Args:
         sets: of rows.
@@ -46,6 +46,11 @@ class Mixture(Sampler[int]):
         self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
         seen = np.multiply(rows, weights)
         self.steps = int(seen.sum()) // batch_size if batch_size else 0  # of an epoch
+        if batch_size and not self.steps:
+            raise ValueError(
+                f"with the weights {', '.join(map(str, weights))} an epoch has not one step of "
+                f"{batch_size} {what} rows: raise them or lower the batch size."
+            )
         self.shares = _shares(seen, batch_size)
         for number, (has, share) in enumerate(zip(rows, self.shares, strict=True)):
             if not share <= has or (batch_size and not share):
@@ -53,13 +58,15 @@ class Mixture(Sampler[int]):
                     f"the {what} entry {number}, of weight {weights[number]:g}, would give {share} "
                     f"of a step's {batch_size} rows, and has {has}: change weights or batch size."
                 )
-        self._order = lru_cache(maxsize=2 * len(rows))(self._shuffled)
+        self._order = lru_cache(maxsize=len(rows))(self._shuffled)
 
     def __str__(self) -> str:
-        """'1246901 rows, 2048 a step' and, of a mixture, how many of each set."""
+        """'1246901 rows, 2048 a step' and, of a mixture, what each set gives."""
         told = f"{sum(self.rows)} rows, {self.batch_size} a step"
-        shares = zip(self.rows, self.shares, strict=True)
-        mixed = ", ".join(f"{share} of {rows}" for rows, share in shares)
+        mixed = ", ".join(
+            f"{share} of {rows}, {share * self.steps / rows:.2g} times an epoch"
+            for rows, share in zip(self.rows, self.shares, strict=True)
+        )
         return f"{told} ({mixed})" if len(self.rows) > 1 else told
 
     def set_epoch(self, epoch: int) -> None:

@@ -18,11 +18,13 @@ from vision_tower.tokenizer import Tokenizer
 class CheckedRow:
     """What is known of a row: `problem` alone if it cannot be trained on.
 
+    stops: whether training would refuse to start, where it replaces what turns out broken later.
     tokens: of each caption, uncut. sizes: (width, height) in pixels of each picture, as stored.
     words, pictures: digests, to find equal rows.
     """
 
     problem: str
+    stops: bool = False
     tokens: tuple[int, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     words: int = 0
@@ -30,22 +32,26 @@ class CheckedRow:
 
 
 class CheckedCaptions(Dataset[CheckedRow]):
-    """Rows of captions: tokens are those of the short and of the long caption."""
+    """Rows of captions, with or without their `pictures`: tokens are those of the short and of the
+    long caption."""
 
     captions = ("short", "long")
 
-    def __init__(self, captions: Captions, tokenizer: Tokenizer) -> None:
-        self.rows, self.tokenizer = captions, tokenizer
+    def __init__(self, captions: Captions, tokenizer: Tokenizer, pictures: bool) -> None:
+        self.rows, self.tokenizer, self.pictures = captions, tokenizer, pictures
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> CheckedRow:
-        try:
-            told = self.rows.stored(index)
-            return _checked((told.short, told.long), {told.row: told.image}, self.tokenizer)
+        try:  # as Captions.check
+            told = self.rows.texts(index)
+            pictures = {}
+            if self.pictures:
+                pictures[told.row] = _bytes(self.rows.stored(index).image, told.row)
         except ValueError as error:
-            return CheckedRow(str(error))
+            return CheckedRow(str(error), stops=True)
+        return _checked((told.short, told.long), pictures, self.tokenizer)
 
 
 class CheckedEdits(Dataset[CheckedRow]):
@@ -64,33 +70,33 @@ class CheckedEdits(Dataset[CheckedRow]):
             row, folder, edit = self.rows.stored(index)
             source, edited = f"{row}, source_image", f"{row}, edited_image"
             pictures = {
-                source: located(edit.source_image, folder, source),
-                edited: located(edit.edited_image, folder, edited),
+                source: _bytes(located(edit.source_image, folder, source), source),
+                edited: _bytes(located(edit.edited_image, folder, edited), edited),
             }
-            return _checked((edit.source_caption, edit.edited_caption), pictures, self.tokenizer)
         except ValueError as error:
             return CheckedRow(str(error))
+        return _checked((edit.source_caption, edit.edited_caption), pictures, self.tokenizer)
 
 
 def _checked(
-    captions: tuple[str, str], pictures: dict[str, Path | bytes], tokenizer: Tokenizer
+    captions: tuple[str, str], pictures: dict[str, bytes], tokenizer: Tokenizer
 ) -> CheckedRow:
-    encoded = {
-        where: stored if isinstance(stored, bytes) else _bytes(stored, where)
-        for where, stored in pictures.items()
-    }
+    try:
+        sizes = tuple(decode(encoded, where).size for where, encoded in pictures.items())
+    except ValueError as error:
+        return CheckedRow(str(error))
     return CheckedRow(
         problem="",
         tokens=tuple(map(tokenizer.length, captions)),
-        sizes=tuple(decode(data, where).size for where, data in encoded.items()),
+        sizes=sizes,
         words=_digest(*(caption.encode() for caption in captions)),
-        pictures=_digest(*encoded.values()),
+        pictures=_digest(*pictures.values()),
     )
 
 
-def _bytes(file: Path, where: str) -> bytes:
+def _bytes(stored: Path | bytes, where: str) -> bytes:
     try:
-        return file.read_bytes()
+        return stored if isinstance(stored, bytes) else stored.read_bytes()
     except OSError as error:
         raise ValueError(f"{where}: {error}. Fetch the picture, or remove the row.") from error
 

@@ -90,7 +90,7 @@ def run(output: Path, edits: Path, *more: object) -> None:
 def parrot(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Parrot:
     """Takes the place of the model."""
     bird = Parrot(**settings)
-    monkeypatch.setattr(caption_edits, "open_model", lambda _: bird)
+    monkeypatch.setattr(caption_edits, "open_model", lambda *_: bird)
     return bird
 
 
@@ -141,7 +141,7 @@ def test_a_language_model_rewrites_captions_and_opens_no_picture(
     datasets.Dataset.from_list(rows).to_parquet(file)
     more = ("--language_model", language_model, "--max_new_tokens", 9, "--batch_size", 2)
     run(tmp_path / "out", file, *more)
-    model = open_language_model(str(language_model))
+    model = open_language_model(str(language_model), shard=0)
     found = lines(tmp_path / "out" / "captions-00000-of-00001.jsonl")
     for number, row in enumerate(rows):
         told = EDITED_PROMPT.format(caption=row["source_caption"], instruction=row["edit_prompt"])
@@ -221,7 +221,7 @@ def test_rows_that_cannot_be_captioned_are_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(caption_edits, "open_language_model", lambda _: Parrot())
+    monkeypatch.setattr(caption_edits, "open_language_model", lambda *_: Parrot())
     told = refusal(capsys, tmp_path / "words", edits, "--language_model", "m")
     assert "brush.parquet row 0 has no source caption to rewrite: give a --model" in told
     parrot(monkeypatch)

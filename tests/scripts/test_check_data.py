@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import pytest
@@ -16,6 +17,7 @@ def recipe(tmp_path):
         "tower": str(write_tower(tmp_path / "tower")),
         "captions": [{"files": str(tmp_path / "captions.json"), "weight": 2}],
         "edits": [str(tmp_path / "edits.parquet")],
+        "output_dir": str(tmp_path / "out"),
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(told))
     return tmp_path / "recipe.yaml"
@@ -29,7 +31,7 @@ def run(recipe, monkeypatch, capsys, *flags):
         check_data.main()
     found = json.loads((output / "report.json").read_text()) if output.is_dir() else None
     told = capsys.readouterr()
-    return ended.value.code, found, told.out + told.err
+    return ended.value.code, found, f"{told.out}{told.err}{ended.value.code}"
 
 
 def test_sound_data(recipe, monkeypatch, capsys):
@@ -45,33 +47,41 @@ def test_sound_data(recipe, monkeypatch, capsys):
     assert captions["tokens"]["long"]["most"] == max(lengths)
     assert captions["cut"] == {"short": 0, "long": sum(length > 77 for length in lengths)}
     assert "long captions" in out
-    assert "longer than the 77 that the tower reads" in out
+    assert "longer than the 77 that are read" in out
     assert (recipe.parent / "check" / "lengths.png").stat().st_size > 1000
 
 
-def test_the_window_is_that_of_the_recipe(recipe, monkeypatch, capsys):
-    recipe.write_text(recipe.read_text() + "context_length: 248\n")
-    _, [captions, _], _ = run(recipe, monkeypatch, capsys)
-    assert captions["cut"] == {"short": 0, "long": 0}
+def test_stage_1_reads_no_pictures_and_cuts_at_the_teachers_window(recipe, monkeypatch, capsys):
+    told = yaml.safe_load(recipe.read_text())
+    del told["edits"]
+    recipe.write_text(yaml.safe_dump(told | {"context_length": 248}))
+    shutil.rmtree(recipe.parent / "images")
+    status, [captions], _ = run(recipe, monkeypatch, capsys)
+    assert (status, captions["broken"], captions["shorter_side"]) == (0, 0, {})
+    assert captions["cut"]["long"] > 0
 
 
 def test_broken_rows_are_all_told(recipe, monkeypatch, capsys):
     rows = json.loads((recipe.parent / "captions.json").read_text())
-    rows[3]["image"] = "images/none.png"
-    rows[4]["conversations"] = []
     rows[5] = rows[6]
     (recipe.parent / "captions.json").write_text(json.dumps(rows))
-    picture = recipe.parent / "images" / "8.png"
-    picture.write_bytes(picture.read_bytes()[:60])
+    for number in (8, 9):
+        picture = recipe.parent / "images" / f"{number}.png"
+        picture.write_bytes(picture.read_bytes()[:60])
     status, [captions, edits], out = run(recipe, monkeypatch, capsys)
     assert status == 1
     assert edits["broken"] == 0
-    assert (captions["broken"], captions["same_words"], captions["same_pictures"]) == (3, 1, 1)
-    for told, row in zip(captions["problems"], (3, 4, 8), strict=True):
+    assert (captions["broken"], captions["same_words"], captions["same_pictures"]) == (2, 1, 1)
+    for told, row in zip(captions["problems"], (8, 9), strict=True):
         assert f"captions.json row {row} " in told
         assert told in out
     recipe.write_text(recipe.read_text() + "quarantine_budget: 0.1\n")
-    assert run(recipe, monkeypatch, capsys)[0] == 0, "three rows of thirty"
+    assert run(recipe, monkeypatch, capsys)[0] == 0, "two rows of thirty"
+    rows[3]["image"] = "images/none.png"
+    rows[4]["conversations"] = []
+    (recipe.parent / "captions.json").write_text(json.dumps(rows))
+    status, [captions, _], _ = run(recipe, monkeypatch, capsys)
+    assert (status, captions["broken"], captions["stop_at_once"]) == (1, 4, 2)
 
 
 def test_fast_takes_a_sample(recipe, monkeypatch, capsys):
@@ -82,24 +92,24 @@ def test_fast_takes_a_sample(recipe, monkeypatch, capsys):
 
 def test_an_entry_that_cannot_be_opened_does_not_hide_the_others(recipe, monkeypatch, capsys):
     told = yaml.safe_load(recipe.read_text())
-    told["captions"].append("none.json")
+    told["captions"].append("none.json")  # beside a mapping: a set of its own
     recipe.write_text(yaml.safe_dump(told))
     status, found, out = run(recipe, monkeypatch, capsys)
     assert (status, len(found)) == (1, 2)
-    assert "captions none.json: no file 'none.json'" in out
+    assert "none.json: no file 'none.json'" in out
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("tower: nowhere\n", "'nowhere' is neither"),
-        ("captions: [a]\n", "'tower'"),
+        ("tower: nowhere\ncaptions: [a]\noutput_dir: o\n", "'nowhere' is neither"),
+        ("captions: [a]\n", "nothing is given for tower"),
+        ("conversations: [a]\n", "no recipe of stage 1 or 2"),
         ("{", "expected"),
     ],
 )
 def test_what_is_no_recipe_is_told(recipe, text, told, monkeypatch, capsys):
     recipe.write_text(text)
-    status, _, out = run(recipe, monkeypatch, capsys)
-    assert status == 2
-    assert "recipe.yaml" in out
+    _, found, out = run(recipe, monkeypatch, capsys)
+    assert found is None
     assert told in out

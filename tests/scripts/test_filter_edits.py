@@ -226,6 +226,27 @@ def test_a_common_file_name_is_leakage_and_paths_and_sidecars_are_written_out(
     assert (pair.source_caption, pair.edited_caption) == ("a 0", "b 0")
 
 
+def test_a_pair_that_cannot_be_read_is_told_and_left_out(
+    tower: Path, rows: list[dict], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    rows[2]["edited_image"] = {"bytes": rows[2]["edited_image"]["bytes"][:60], "path": None}
+    small = encoded(picture(np.random.default_rng(0)).resize((6, 6)))
+    rows[4]["source_image"] = rows[4]["edited_image"] = {"bytes": small, "path": None}
+    run(tmp_path / "out", write(tmp_path / "a.parquet", rows), "--tower", tower, *ANY)
+    found = scores(tmp_path / "out")
+    assert set(found) == {f"a.parquet:{row}" for row in range(ROWS)}
+    assert "row 2, edited_image: the picture cannot be decoded" in found["a.parquet:2"]["problem"]
+    told = found["a.parquet:4"]["problem"]
+    assert "row 4: pictures of (3, 6, 6) and (3, 6, 6) have no SSIM" in told
+    sound = [row for row in found.values() if "problem" not in row]
+    expected = [by_numpy(tower, rows[row]) for row in (0, 1, 3, 5, 6)]
+    for row, told_by in zip(sound, expected, strict=True):
+        assert {name: row[name] for name in told_by} == pytest.approx(told_by, abs=1e-5)
+    assert len(kept(tmp_path / "out")) == ROWS - 2
+    assert "2 cannot be read" in caplog.text
+
+
 def test_names_of_files() -> None:
     assert file_names({"bytes": b"x", "path": "coco/1.jpg"}) == {"1.jpg"}
     assert file_names("coco/1.jpg") == file_names(Path("/a/1.jpg")) == {"1.jpg"}
@@ -285,13 +306,6 @@ def test_bad_input_is_told_in_one_message(
     assert "made with another tower" in refusal(capsys, out, edits, "--tower", "no/such")
     told = refusal(capsys, tmp_path / "x", edits, "--held_out", "h.json")
     assert "--held_out wants a --tower" in told
-    rows[4]["edited_image"] = {"bytes": b"broken", "path": None}
-    told = refusal(capsys, out / "b", write(tmp_path / "b.parquet", rows), "--tower", tower)
-    assert "b.parquet row 4, edited_image: the picture cannot be decoded" in told
-    small = encoded(picture(np.random.default_rng(0)).resize((6, 6)))
-    rows[4]["source_image"] = rows[4]["edited_image"] = {"bytes": small, "path": None}
-    told = refusal(capsys, out / "c", write(tmp_path / "c.parquet", rows), "--tower", tower)
-    assert "c.parquet row 4: pictures of (3, 6, 6) and (3, 6, 6) have no SSIM" in told
 
 
 def test_pictures_of_two_sizes_are_compared_at_the_sources(

@@ -12,7 +12,14 @@ from vision_tower.towers import load_tower, save_tower
 
 
 def arguments(tmp_path, **changes):
-    return TowerArguments(output_dir=str(tmp_path / "o"), use_cpu=True, dry_run=4, **changes)
+    return TowerArguments(
+        tower="t",
+        captions=["c"],
+        output_dir=str(tmp_path / "o"),
+        use_cpu=True,
+        dry_run=4,
+        **changes,
+    )
 
 
 def test_live_bytes_counts_what_is_held_and_no_views():
@@ -32,7 +39,7 @@ def test_what_the_backward_pass_needs_is_held():
     with torch.device("meta"):
         model = nn.Linear(16, 32, bias=False)
     batch = {"x": torch.empty(10, 16, device="meta")}
-    args = TowerArguments(output_dir="o", use_cpu=True)
+    args = TowerArguments(tower="t", captions=["c"], output_dir="o", use_cpu=True)
     found = activations(args, model, batch, lambda told: model(told["x"]).square().mean())
     x, y, weight = 10 * 16 * 4, 10 * 32 * 4, 16 * 32 * 4
     assert x + y + weight < found <= x + 4 * y + 2 * weight

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def probe(data, tower):
 
 def test_scores_are_those_of_a_plain_computation(data):
     tower = load_tower(str(data / "base"))
-    args = TowerArguments(output_dir="o", use_cpu=True)
+    args = TowerArguments(tower="t", captions=["c"], output_dir="o", use_cpu=True)
     state = torch.get_rng_state()
     scores = probe(data, tower).measure(tower, args)
     assert torch.equal(state, torch.get_rng_state()), "training must go on as without it"
@@ -104,11 +105,35 @@ def test_it_is_measured_every_so_often_and_changes_nothing(data, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_resumed_run_is_held_to_what_it_began_with(data, tmp_path):
+    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "8"]
+    run = flags(data, tmp_path / "o", *more, *retention(data, 0), "--save_total_limit", "2")
+    train_vision_tower.main(run)
+    first = (tmp_path / "o" / "retention.json").read_text()
+    whole = load_tower(str(tmp_path / "o")).state_dict()
+    shutil.rmtree(tmp_path / "o" / "checkpoint-8")
+    (tmp_path / "o" / "recipe.json").rename(tmp_path / "o" / "started.json")
+    train_vision_tower.main(run)
+    assert (tmp_path / "o" / "retention.json").read_text() == first
+    assert [entry["step"] for entry in history(tmp_path / "o", 8)] == [0, 3, 6, 8]
+    resumed = load_tower(str(tmp_path / "o")).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_another_floor_goes_on(data, tmp_path):
+    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "6"]
+    more += ["--learning_rate", "10", "--save_steps", "2"]
+    with pytest.raises(ValueError, match="has lost what it could"):
+        train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 1)))
+    train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 0)))
+    assert (tmp_path / "o" / "recipe.json").is_file()
+
+
 def test_stage_1_tells_the_student_beside_the_teacher(data, tmp_path):
     more = ["--tower", str(data / "base"), "--max_steps", "4"]
     adapt_text_encoder.main(flags(data, tmp_path / "o", *more, *retention(data, 1)))
     teacher = load_tower(str(data / "base"))
-    args = TowerArguments(output_dir="o", use_cpu=True)
+    args = TowerArguments(tower="t", captions=["c"], output_dir="o", use_cpu=True)
     first = probe(data, teacher).measure(teacher, args)
     told = history(tmp_path / "o", 4)
     assert [entry["step"] for entry in told] == [0, 3, 4]

@@ -4,17 +4,26 @@ import pytest
 
 from tests.tiny_tower import write_captions, write_edits
 from training.recipe import read_recipe
-from training.sources import CaptionSource, EditSource, open_captions, open_edits, sources
+from training.sources import (
+    CaptionSource,
+    EditSource,
+    Retention,
+    from_mapping,
+    open_captions,
+    open_edits,
+    sources,
+)
 from training.train_vision_tower import TrainVisionTower
 
 
 def test_an_entry_is_files_or_a_mapping():
-    told = sources(CaptionSource, ["a/*.json", "{files: [b.csv, c.csv], weight: 2, image_root: d}"])
+    own = "{files: [b.csv, c.csv], weight: 2, image_root: d}"
+    told = sources(CaptionSource, ["a/*.json", own, "e.json"])
     assert told == [
-        CaptionSource("a/*.json"),
+        CaptionSource(["a/*.json", "e.json"]),  # shards of one set must not weigh one by one
         CaptionSource(["b.csv", "c.csv"], 2.0, image_root="d"),
     ]
-    assert [one.patterns for one in told] == [["a/*.json"], ["b.csv", "c.csv"]]
+    assert CaptionSource("x").patterns == ["x"]
 
 
 def test_recipe_and_flags_say_the_same(tmp_path):
@@ -63,6 +72,12 @@ def test_every_row_is_looked_at(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"row 0.*elsewhere.*image_root"):
         open_captions([f"{{files: {file}, image_root: elsewhere}}"])
     open_captions([f"{{files: {file}, image_root: elsewhere}}"], images=False)
+
+
+def test_retention_must_be_a_mapping():
+    for text in ("a.json", "[a.json]"):
+        with pytest.raises(ValueError, match="is no mapping of settings"):
+            from_mapping(Retention, text)
 
 
 def test_edit_sources_take_no_image_root():
