@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import csv
 import glob
+import hashlib
 import json
 import tarfile
 from collections.abc import Collection, Mapping, Sequence
@@ -12,23 +13,46 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar, cast
 
 import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
+from filelock import FileLock
 
 PICKLES = (".pkl", ".pickle", ".pyd", ".pth", ".pt")
 
 
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
-    """Files and folders by name or glob pattern. Raises FileNotFoundError for one without any."""
+    """Files and folders by name, glob pattern or address, those of addresses fetched. Raises
+    FileNotFoundError for one without any."""
     found = []
     for pattern in map(str, patterns):
         named = [pattern] if Path(pattern).exists() else []
+        if "://" in pattern:
+            named = _fetched(pattern)
         paths = named or sorted(glob.glob(pattern))  # noqa: PTH207, patterns may be absolute
         if not paths:
             raise FileNotFoundError(f"no file {pattern!r}: give files, folders or patterns.")
         found += [Path(path) for path in paths]
     return found
+
+
+def _fetched(address: str) -> list[str]:
+    """Files of the hub (hf://datasets/<id>/...) or of a store that fsspec opens (s3://, gs://,
+    https://), kept in `datasets`' cache: rows are looked up in any order, and every epoch again.
+    """
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "fetched"
+    folder /= hashlib.sha256(address.rpartition("/")[0].encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {"cache_storage": str(folder), "same_names": True}
+    try:
+        with FileLock(folder / ".lock"):  # of all the processes of a machine one fetches
+            files = fsspec.open_local(f"filecache::{address}", filecache=kept)
+    except (OSError, ValueError, ImportError) as error:
+        raise FileNotFoundError(
+            f"{address} cannot be fetched ({error}): check address and network, or give files."
+        ) from error
+    return [files] if isinstance(files, str) else sorted(files)
 
 
 def locate(ends: list[int], index: int) -> tuple[int, int]:
