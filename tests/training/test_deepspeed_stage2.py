@@ -28,7 +28,9 @@ PLAIN = "from training.train_vision_tower import main; main()"
 def flags(tmp_path_factory):
     data = tmp_path_factory.mktemp("stage2")
     load = write_tower(data / "base")
+    held_out = write_captions(data / "held-out", 9)
     return [
+        *("--retention", f"{{captions: [{held_out}], floor: 0}}", "--eval_steps", "5"),
         *("--tower", str(load)),
         *("--captions", str(write_captions(data, 64))),
         *("--edits", str(write_edits(data / "edits.parquet", 40))),
@@ -61,9 +63,9 @@ def launch(code, flags, ranks):
     assert all(process.returncode == 0 for process in running), "\n".join(told)
 
 
-def losses(output_dir):
+def logged(output_dir, name):
     state = json.loads((output_dir / f"checkpoint-{STEPS}/trainer_state.json").read_text())
-    return torch.tensor([entry["loss"] for entry in state["log_history"] if "loss" in entry])
+    return torch.tensor([entry[name] for entry in state["log_history"] if name in entry])
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +88,23 @@ def test_two_ranks_train_as_one_process(stage, micro_batches, plain, flags, tmp_
     config = ["--deepspeed", write_config(stage, tmp_path)] if stage else []
     code = LAUNCHED if stage else PLAIN
     launch(code, [*flags, *sizes, *config, "--output_dir", str(tmp_path)], ranks=2)
-    assert len(losses(tmp_path)) == STEPS
-    torch.testing.assert_close(losses(tmp_path), losses(plain), rtol=1e-4, atol=0)
+    assert len(logged(tmp_path, "loss")) == STEPS
+    torch.testing.assert_close(logged(tmp_path, "loss"), logged(plain, "loss"), rtol=1e-4, atol=0)
+    retention = [logged(where, "retention_0_image_to_text") for where in (plain, tmp_path)]
+    assert len(retention[0]) == 3
+    torch.testing.assert_close(*retention, rtol=0, atol=0.12)  # one of nine may fall otherwise
     # Not weight by weight: a key's bias has no gradient but rounding, which Adam blows up.
     one, two = load_tower(str(plain)), load_tower(str(tmp_path))
     token_BL, pixel_values_BCHW = torch.randint(1, 49406, (8, 20)), torch.randn(8, 3, 16, 16)
     for encode, batch in (("encode_text", token_BL), ("encode_image", pixel_values_BCHW)):
         features = [getattr(tower, encode)(batch, True) for tower in (one, two)]
         torch.testing.assert_close(*features, rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_retention_is_measured_in_bf16(flags, tmp_path):
+    """DeepSpeed's weights are bf16 then, and so must be the held-out pictures."""
+    sizes = ["--per_device_train_batch_size", "4", "--edit_batch_size", "2", "--bf16", "True"]
+    config = ["--deepspeed", write_config(2, tmp_path)]
+    launch(LAUNCHED, [*flags, *sizes, *config, "--output_dir", str(tmp_path)], ranks=2)
+    assert len(logged(tmp_path, "retention_0_image_to_text")) == 3
