@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.steps import Batch, FoveaTurn, Machine, OpenClipTurn, TextTurn, Turn
 from vision_tower.objectives import ContrastiveObjective
+from vision_tower.tokenizer import GROUPS
 from vision_tower.towers import Tower, load_tower
 
 SHORT_CONTEXT, LONG_CONTEXT, ROTARY_BASE = 77, 248, 10000.0
@@ -42,11 +43,16 @@ class Setting:
     micro_batches: int
     machine: Machine
 
-    def tower(self) -> Tower:
-        return load_tower(f"{self.architecture}:{self.weights}")
+    def tower(self, groups: int = 1) -> Tower:
+        """Which encodes texts in so many groups of like length; 1 takes them as they come."""
+        tower = load_tower(f"{self.architecture}:{self.weights}")
+        tower.tokenizer.groups = groups
+        return tower
 
-    def rotary_tower(self) -> Tower:
-        return self.tower().with_rotary_text(LONG_CONTEXT, ROTARY_BASE)
+    def rotary_tower(self, groups: int) -> Tower:
+        tower = self.tower().with_rotary_text(LONG_CONTEXT, ROTARY_BASE)
+        tower.tokenizer.groups = groups
+        return tower
 
     def fovea(
         self, tower: Tower, batches: Sequence[Batch], long: float = 0.0, micro_batches: int = 1
@@ -102,29 +108,37 @@ def short_step(setting: Setting) -> tuple[Section, dict[str, list[float]]]:
             setting.architecture, setting.weights, batches, setting.machine
         ),
         "fovea": setting.fovea(setting.tower(), batches),
-        "fovea, trimmed": setting.fovea(setting.tower(), trimmed),
+        "fovea, trimmed": setting.fovea(setting.tower(GROUPS), trimmed),
     }
     return compare(turns, setting), {name: turn.losses for name, turn in turns.items()}
 
 
 def long_step(setting: Setting) -> Section:
-    trimmed = setting.batches(LONG_CONTEXT)
     turns = {
-        name: setting.fovea(setting.rotary_tower(), batches, long=1.0)
-        for name, batches in (("padded", padded(trimmed, LONG_CONTEXT)), ("trimmed", trimmed))
+        name: setting.fovea(setting.rotary_tower(groups), batches, long=1.0)
+        for name, groups, batches in _long_batches(setting)
     }
     return compare(turns, setting)
 
 
 def texts(setting: Setting, *names: str) -> Section:
     """The text encoder alone, forward and backward, on the batches' texts of these names."""
-    encoder = setting.rotary_tower().text.to(setting.machine.device)
-    trimmed = setting.batches(LONG_CONTEXT)
-    turns = {
-        name: TextTurn(encoder, [[batch[n] for n in names] for batch in batches], setting.machine)
-        for name, batches in (("padded", padded(trimmed, LONG_CONTEXT)), ("trimmed", trimmed))
-    }
+    turns = {}
+    for name, groups, batches in _long_batches(setting):
+        tower = setting.rotary_tower(groups).to(setting.machine.device)
+        steps = [[batch[n] for n in names] for batch in batches]
+        turns[name] = TextTurn(tower.encode_by_length, steps, setting.machine)
     return compare(turns, setting)
+
+
+def _long_batches(setting: Setting) -> list[tuple[str, int, list[Batch]]]:
+    """(name, groups of texts, batches)"""
+    trimmed = setting.batches(LONG_CONTEXT)
+    return [
+        ("padded", 1, padded(trimmed, LONG_CONTEXT)),
+        ("trimmed", 1, trimmed),
+        ("trimmed, by length", GROUPS, trimmed),
+    ]
 
 
 def micro_batches(setting: Setting) -> Section:

@@ -8,7 +8,8 @@ Prints a table and writes it as json, with machine, commit and versions. Its par
 short          short captions only, the one objective open_clip_train has too. It pads them to 77
                tokens; stage 2 is timed on the same tokens, and trimmed as its collator makes them.
 long           short and long captions through a rotary text encoder of 248 tokens: texts padded,
-               as a tokenizer of that window makes them, and trimmed to the longest of a batch.
+               as a tokenizer of that window makes them, trimmed to the longest of a batch, and to
+               that of each group of like length.
 texts          the text encoder's part in that step; long_texts: that of the long captions alone.
 micro_batches  one batch, and the same rows in micro-batches (GradCache).
 loss_memory    MiB of the loss alone, by rows of the batch.

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar, cast
 
 import datasets
+import datasets.config
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vision_tower.rotary_text import RotaryTextEncoder, end_of
 
 LONGEST = 2048
+GROUPS = 4  # of texts of like length; more save less than a call of each costs
 OpenClipTokenizer = SimpleTokenizer | HFTokenizer | SigLipTokenizer
 
 
@@ -28,7 +29,7 @@ class Tokenizer:
     def __init__(self, tokenize: OpenClipTokenizer, text: Any) -> None:
         self._tokenize = tokenize
         self.context_length: int = text.context_length
-        self.groups = 4  # more save less than a call of each costs
+        self.groups = GROUPS
         self._trims = is_plainly_causal(text)
         if self._trims:
             self._pool_type, self._eos_id = text.pool_type, text.eos_id

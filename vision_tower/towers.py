@@ -80,11 +80,12 @@ class Tower(nn.Module):
         """Normalised features of the pictures, then of each batch of texts that has rows, and the
         scale. Training goes through here: ZeRO-3 gathers a module's parameters when it is called.
         """
-        texts = [self._encode_by_length(tokens) for tokens in token_batches if len(tokens)]
+        texts = [self.encode_by_length(tokens) for tokens in token_batches if len(tokens)]
         return [self.encode_image(pixel_values_BCHW, True), *texts], self.scale()
 
-    def _encode_by_length(self, token_BL: Int[Tensor, "B L"]) -> Float[Tensor, "B D"]:
-        """As many calls on every process: under ZeRO-3 they wait for each other."""
+    def encode_by_length(self, token_BL: Int[Tensor, "B L"]) -> Float[Tensor, "B D"]:
+        """Normalised features, captions of like length in one call. On every process there are as
+        many calls: under ZeRO-3 they wait for each other."""
         rows, groups = zip(*self.tokenizer.by_length(token_BL), strict=True)
         return torch.cat([self.encode_text(g, True) for g in groups])[torch.cat(rows).argsort()]
 
