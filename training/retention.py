@@ -84,7 +84,9 @@ class RetentionProbe(TrainerCallback):
         if state.global_step % state.eval_steps and state.global_step < state.max_steps:
             return
         now = self.measure(self.tower, args)
+        should_log = control.should_log
         self.log(dict(now))
+        control.should_log = should_log  # logging takes it away, and the losses' turn comes next
         lost = {name: score for name, score in now.items() if score < self.floor * self.first[name]}
         if lost:
             before = {name: self.first[name] for name in lost}
@@ -125,6 +127,11 @@ def watch(
     """Have `trainer` measure what the recipe's `retention` names, if it does. A student of a
     `teacher` is held to no floor: it has yet to get there."""
     if args.retention:
+        if args.deepspeed and args.hf_deepspeed_config.is_zero3():
+            raise ValueError(
+                "retention is measured on whole weights, which ZeRO-3 has not: use ZeRO-2, under "
+                "which any CLIP fits, or leave retention out."
+            )
         data = from_mapping(Retention, args.retention)
         floor = data.floor if teacher is None else 0.0
         trainer.add_callback(RetentionProbe(tower, teacher or tower, data, floor, trainer.log))

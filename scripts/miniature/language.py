@@ -53,11 +53,11 @@ def identity(thing: Thing) -> str:
 def alt_text(scene: Scene, rng: random.Random) -> str:
     """A caption as the web writes them: the things that catch the eye, rarely how they look.
 
-    Small things go unmentioned unless there is nothing else; one thing in ten is given a colour.
+    Small things go unmentioned unless there is nothing else; one thing in seven is given a colour.
     """
     striking = [thing for thing in scene.things if thing.size == "large"] or list(scene.things[:1])
     named = rng.sample(striking, min(len(striking), rng.choice((1, 2, 2, 3))))
-    words = [f"a {identity(thing) if rng.random() < 0.1 else thing.shape}" for thing in named]
+    words = [f"a {identity(thing) if rng.random() < 0.15 else thing.shape}" for thing in named]
     ground = f" on {scene.background}" if rng.random() < 0.1 else ""
     return listing(words).capitalize() + ground + rng.choice(_ALT_ENDINGS) + "."
 

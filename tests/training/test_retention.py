@@ -129,6 +129,14 @@ def test_another_floor_goes_on(data, tmp_path):
     assert (tmp_path / "o" / "recipe.json").is_file()
 
 
+def test_the_losses_are_logged_beside_it(data, tmp_path):
+    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "6"]
+    train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 0)))
+    state = json.loads((tmp_path / "o" / "checkpoint-6" / "trainer_state.json").read_text())
+    logged = [entry["step"] for entry in state["log_history"] if "loss" in entry]
+    assert logged == [1, 2, 3, 4, 5, 6]
+
+
 def test_stage_1_tells_the_student_beside_the_teacher(data, tmp_path):
     more = ["--tower", str(data / "base"), "--max_steps", "4"]
     adapt_text_encoder.main(flags(data, tmp_path / "o", *more, *retention(data, 1)))

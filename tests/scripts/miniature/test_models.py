@@ -59,7 +59,7 @@ def chosen(tower: Tower, scenes: list[Scene], texts: list[str]) -> list[int]:
 
 
 def test_the_clip_knows_what_things_are_and_not_how_they_look(tower: Tower) -> None:
-    """Its captions name shapes, and no surface, ever: it is blind to that as CLIP is to detail."""
+    """Its captions name shapes, and rarely a surface: it is blind to that as CLIP is to detail."""
     rng = random.Random(0)
     scenes = [
         Scene(rng.choice(BACKGROUNDS), (Thing(4, shape, "red", "large", surface),))
@@ -139,10 +139,10 @@ def place(rng: random.Random, thing: Thing) -> str:
         (existence, as_brief, 0.9),
         (surface, as_gist, 0.8),
         (surface, as_brief, 0.5),
-        (count, as_gist, 0.6),
-        (count, as_brief, 0.6),
-        (place, as_gist, 0.7),
-        (place, as_brief, 0.25),
+        (count, as_gist, 0.75),
+        (count, as_brief, 0.75),
+        (place, as_gist, 0.75),
+        (place, as_brief, 0.15),
     ],
 )
 def test_the_llama_reads_gists_and_words(
@@ -168,4 +168,4 @@ def test_the_llama_chooses_between_two_options(
     rng = random.Random(0)
     scenes = [random_scene_of(rng, held_out=True) for _ in range(200)]
     asked = [as_gist(scene, rng, choice(rng.choice(list(CHOICES)), scene, rng)) for scene in scenes]
-    assert share_right(llama, asked) > 0.6
+    assert share_right(llama, asked) > 0.75
