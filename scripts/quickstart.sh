@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole road on the miniature: four stages for two arms, benchmarks, and a report of the gain.
 #
-#   bash scripts/quickstart.sh             one seed: about 24 minutes on two cores
+#   bash scripts/quickstart.sh             one seed: about 19 minutes on two cores
 #   bash scripts/quickstart.sh --seeds 3   three seeds, pooled; the report shows each one's difference
 #
 # Interrupted, it goes on where it was: a finished step is recognised by its result.
@@ -27,7 +27,7 @@ multimodal() { # arm, tower, run directory, seed
   say "$1 arm, stage 3 of 4: the projector learns to speak to the language model. About 1 minute."
   python training/pretrain_projector.py $recipes/pretrain_projector.yaml --seed "$4" \
     --vision_tower "$2" --output_dir "$3/projector"
-  say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 3 minutes."
+  say "$1 arm, stage 4 of 4: projector and language model learn from conversations. About 2 minutes."
   python training/finetune.py $recipes/finetune.yaml --seed "$4" \
     --model "$3/projector" --output_dir "$3/mllm"
   say "$1 arm: benchmarks of the tower and of the multimodal model. About 1 minute."
@@ -43,10 +43,10 @@ python scripts/miniature/write_data.py $data
 baselines=() candidates=()
 for ((seed = 42; seed < 42 + seeds; seed++)); do # 42 is what the stages take by themselves
   run=$out/seed-$seed
-  say "Seed $seed, CLIP-IN arm, stage 1 of 4: the text encoder gets rotary positions. About 2 minutes."
+  say "Seed $seed, CLIP-IN arm, stage 1 of 4: the text encoder gets rotary positions. About 1 minute."
   python training/adapt_text_encoder.py $recipes/adapt_text_encoder.yaml --seed $seed \
     --tower $base --output_dir $run/clip-in/text-encoder
-  say "Seed $seed, CLIP-IN arm, stage 2 of 4: both encoders learn detail. About 11 minutes."
+  say "Seed $seed, CLIP-IN arm, stage 2 of 4: both encoders learn detail. About 9 minutes."
   python training/train_vision_tower.py $recipes/train_vision_tower.yaml --seed $seed \
     --tower $run/clip-in/text-encoder --output_dir $run/clip-in/tower
   multimodal "Seed $seed, CLIP-IN" $run/clip-in/tower $run/clip-in $seed
