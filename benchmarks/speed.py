@@ -121,7 +121,7 @@ def long_step(setting: Setting) -> Section:
     return compare(turns, setting)
 
 
-def texts(setting: Setting, *names: str) -> Section:
+def texts(setting: Setting, names: Sequence[str]) -> Section:
     """The text encoder alone, forward and backward, on the batches' texts of these names."""
     turns = {}
     for name, groups, batches in _long_batches(setting):

@@ -3,7 +3,7 @@
 python benchmarks/tower_step.py
 python benchmarks/tower_step.py --architecture ViT-L-14-336 --batch_size 128 --bf16
 
-Prints a table and writes it as json, with machine, commit and versions. Its parts:
+Writes json, part by part, with machine, commit and versions, and prints a table. Its parts:
 
 short          short captions only, the one objective open_clip_train has too. It pads them to 77
                tokens; stage 2 is timed on the same tokens, and trimmed as its collator makes them.
@@ -23,8 +23,10 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -32,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loss_memory import LOSSES, memory_by_batch
-from benchmarks.speed import Setting, Spread, long_step, micro_batches, short_step, texts
+from benchmarks.speed import Section, Setting, Spread, long_step, micro_batches, short_step, texts
 from benchmarks.steps import Machine
 from training.provenance import provenance
 
@@ -55,18 +57,33 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.micro_batches,
             Machine(args.device, args.bf16),
         )
-        result["short"], result["first_losses"] = short_step(setting)
-        result["long"] = long_step(setting)
-        result["texts"] = texts(setting, "short_tokens", "long_tokens")
-        result["long_texts"] = texts(setting, "long_tokens")
-        result["micro_batches"] = micro_batches(setting)
         width = setting.tower().config["model_cfg"]["embed_dim"]
+        short, result["first_losses"] = short_step(setting)
+        result["short"] = short
+        write(result, args.output)  # after each part: all of them may take an hour
+        for name, measured in PARTS.items():
+            result[name] = measured(setting)
+            write(result, args.output)
     result["loss_memory"] = {
         name: memory_by_batch(name, args.loss_batches, width, args.device) for name in LOSSES
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write(result, args.output)
     Console().print(table(result))
+
+
+def write(result: dict[str, Any], file: Path) -> None:
+    """What is measured so far, and its last part's name on the terminal."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"measured: {list(result)[-1]}", flush=True)
+
+
+PARTS: dict[str, Callable[[Setting], Section]] = {
+    "long": long_step,
+    "texts": partial(texts, names=("short_tokens", "long_tokens")),
+    "long_texts": partial(texts, names=("long_tokens",)),
+    "micro_batches": micro_batches,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,7 +122,7 @@ def machine(device: str) -> dict[str, object]:
 def table(result: dict) -> Table:
     """Medians, and the range of the repeats in brackets."""
     told = Table("part", "how", "samples/s", "speed-up", title=result["settings"]["architecture"])
-    for part in ("short", "long", "texts", "long_texts", "micro_batches"):
+    for part in ("short", *PARTS):
         for name, row in result[part].items():
             told.add_row(part, name, shown(row["samples_per_second"]), shown(row["speedup"]))
         told.add_section()

@@ -11,6 +11,11 @@ from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTraine
 
 Message = dict[str, Any]
 Question = tuple[Image.Image | None, str]
+# What a chat template is asked for, a processor's or a tokenizer's.
+QUESTIONS: dict[str, Any] = {
+    **{"add_generation_prompt": True, "tokenize": True},
+    **{"return_dict": True, "return_tensors": "pt"},
+}
 
 
 class Answerer:
@@ -48,12 +53,7 @@ class Answerer:
 
     def _inputs(self, conversations: list[list[Message]]) -> BatchFeature | BatchEncoding:
         inputs = self.processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
+            conversations, **QUESTIONS, processor_kwargs={"padding": True}
         )
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
@@ -81,10 +81,7 @@ class TextAnswerer(Answerer):
         ]
         inputs = self.tokenizer.apply_chat_template(
             texts,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
+            **QUESTIONS,
             padding=True,
             enable_thinking=False,  # Qwen3's templates; others do not look at it
         )
