@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vision_tower.losses import clip_loss
+from vision_tower.losses import Softmax, clip_loss
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "fovea": clip_loss,
+    "fovea": lambda image_BD, text_BD, scale: clip_loss(image_BD, text_BD, Softmax(scale)),
     "open_clip": open_clip.ClipLoss(),
 }
 

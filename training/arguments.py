@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
-from training.sources import CaptionSource, Retention, from_mapping, sources
+from training.recipe import from_mapping
+from training.sources import CaptionSource, Retention, sources
 
 
 @dataclass

@@ -13,13 +13,16 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
+from pydantic import ValidationError
 from transformers import HfArgumentParser
 
 Stage = TypeVar("Stage")
+Setting = TypeVar("Setting")
 
 
 class RecipeParser(HfArgumentParser):
@@ -53,6 +56,27 @@ def read_recipe(stage: type[Stage], argv: Sequence[str] | None = None) -> Stage:
         return parser.parse_args_into_dataclasses([*flags, *argv], look_for_args_file=False)[0]
     except ValueError as error:
         parser.error(str(error))
+
+
+def from_mapping(kind: type[Setting], entry: str) -> Setting:
+    """A setting that is a mapping, of its text: `kind` is a dataclass of pydantic.
+
+    Raises ValueError that names the entry and what it may have.
+    """
+    try:
+        told = yaml.safe_load(entry)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the entry {entry} is not valid YAML: {error}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"the entry {entry} is no mapping of settings, {{name: value, ...}}.")
+    try:
+        return kind(**told)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        known = ", ".join(setting.name for setting in fields(kind))
+        raise ValueError(
+            f"the entry {entry}: {wrong['loc'][0]}: {wrong['msg']}. There are {known}."
+        ) from error
 
 
 def _recipe_flags(parser: RecipeParser, path: Path) -> list[str]:

@@ -16,7 +16,8 @@ from torchvision.datasets import ImageFolder
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.arguments import TowerArguments
-from training.sources import Retention, from_mapping
+from training.recipe import from_mapping
+from training.sources import Retention
 from vision_tower.captions import Captions
 from vision_tower.towers import Tower
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TypeVar
 
-import yaml
-from pydantic import ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import ConfigDict, Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from training.recipe import from_mapping
 from vision_tower.captions import Captions
 from vision_tower.edits import Edits
 
@@ -77,7 +76,6 @@ class Retention:
         return open_captions(entries)[0]
 
 
-Kind = TypeVar("Kind", bound=Source | Retention)
 Entry = TypeVar("Entry", bound=Source)
 
 
@@ -110,21 +108,3 @@ def open_edits(entries: Sequence[str]) -> tuple[list[Edits], list[float]]:
     """The sets of `EditSource` entries, and their weights. Raises as `open_captions`."""
     told = sources(EditSource, entries)
     return [Edits(one.patterns, one.captions) for one in told], [one.weight for one in told]
-
-
-def from_mapping(kind: type[Kind], entry: str) -> Kind:
-    """Of a mapping as text. Raises ValueError that names the entry and what it may have."""
-    try:
-        told = yaml.safe_load(entry)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the entry {entry} is not valid YAML: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"the entry {entry} is no mapping of settings, {{name: value, ...}}.")
-    try:
-        return kind(**told)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        known = ", ".join(setting.name for setting in fields(kind))
-        raise ValueError(
-            f"the entry {entry}: {wrong['loc'][0]}: {wrong['msg']}. An entry has {known}."
-        ) from error

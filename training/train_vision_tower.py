@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import pydantic
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset
@@ -18,13 +19,19 @@ from training.arguments import TowerArguments
 from training.contrastive import ContrastiveTrainer
 from training.dry_run import dry_run
 from training.quarantine import QUARANTINE, Quarantine
-from training.recipe import read_recipe
+from training.recipe import from_mapping, read_recipe
 from training.retention import watch
 from training.sources import open_captions, open_edits
 from training.stage import is_finished, one_message, run_stage, start_logging
 from vision_tower.batches import CaptionsAndEdits, PairCollator, PairedSampler
 from vision_tower.export import check_exportable
-from vision_tower.losses import image_anchored_loss, source_anchored_loss, symmetric_loss
+from vision_tower.losses import (
+    Sigmoid,
+    Softmax,
+    image_anchored_loss,
+    source_anchored_loss,
+    symmetric_loss,
+)
 from vision_tower.mixture import Mixture
 from vision_tower.objectives import ContrastiveObjective
 from vision_tower.towers import load_tower, save_tower
@@ -36,6 +43,16 @@ EDIT_LOSSES = {
     "tripletclip": image_anchored_loss,
     "symmetric": symmetric_loss,
 }
+MATCHES = {"softmax": Softmax, "sigmoid": Sigmoid}
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class LossWeights:
+    """One of weight 0 is neither encoded nor computed."""
+
+    short: pydantic.NonNegativeFloat = 1.0
+    long: pydantic.NonNegativeFloat = 1.0
+    hard_negative: pydantic.NonNegativeFloat = 1.0
 
 
 @dataclass
@@ -49,9 +66,13 @@ class TrainVisionTower(TowerArguments):
         default=0.001, metadata={"help": "Share of rows that may be broken, and are replaced."}
     )
     edit_batch_size: int = field(default=256, metadata={"help": "Edit pairs per device and step."})
-    short_weight: float = field(default=1.0, metadata={"help": "Weight of L_short."})
-    long_weight: float = field(default=1.0, metadata={"help": "Weight of L_long."})
-    hard_negative_weight: float = field(default=1.0, metadata={"help": "Weight of L_HN."})
+    loss_weights: str = field(
+        default="{short: 1, long: 1, hard_negative: 1}",
+        metadata={"help": "Of L_short, L_long and L_HN; 1 each that is left out."},
+    )
+    match: Literal["softmax", "sigmoid"] = field(
+        default="softmax", metadata={"help": "CLIP's InfoNCE, or SigLIP's, for towers with a bias."}
+    )
     edit_loss: Literal["negclip", "tripletclip", "symmetric"] = field(
         default="symmetric", metadata={"help": "Which anchors of an edit pair L_HN takes."}
     )
@@ -69,12 +90,16 @@ class TrainVisionTower(TowerArguments):
     warmup_steps: float = field(default=200, metadata={"help": "Steps, or a share below 1."})
 
     def __post_init__(self) -> None:
-        if self.hard_negative_weight:
+        if self.weights.hard_negative:
             self.require("edits", "edit_batch_size")
         if not self.learning or set(self.learning) - {"image", "text", "temperature"}:
             raise ValueError(f"--learning takes image, text and temperature, not {self.learning}.")
         self.dataloader_drop_last = True  # every rank must bring as many rows to the global loss
         super().__post_init__()
+
+    @property
+    def weights(self) -> LossWeights:
+        return from_mapping(LossWeights, self.loss_weights)
 
 
 def read_rows(
@@ -85,7 +110,7 @@ def read_rows(
     captions, weights = open_captions(args.captions)
     size = args.per_device_train_batch_size * micro_batches
     caption_rows = Mixture(captions, weights, size, (args.seed, 0), "caption")
-    edits, weights = open_edits(args.edits) if args.hard_negative_weight else ([], [])
+    edits, weights = open_edits(args.edits) if args.weights.hard_negative else ([], [])
     size = args.edit_batch_size * micro_batches if edits else 0
     edit_rows = Mixture(edits, weights, size, (args.seed, 1), "edit")
     logger.info("Captions: %s. Edit pairs: %s.", caption_rows, edit_rows)
@@ -110,8 +135,12 @@ def learning_objective(args: TrainVisionTower) -> ContrastiveObjective:
     tower.visual.requires_grad_("image" in args.learning)
     tower.text.requires_grad_("text" in args.learning)
     tower.logit_scale.requires_grad_("temperature" in args.learning)
-    weights = (args.short_weight, args.long_weight, args.hard_negative_weight)
-    return ContrastiveObjective(tower, *weights, EDIT_LOSSES[args.edit_loss])
+    match = MATCHES[args.match]
+    if match is Sigmoid and tower.logit_bias is not None:
+        tower.logit_bias.requires_grad_("temperature" in args.learning)
+    return ContrastiveObjective(
+        tower, **vars(args.weights), edit_loss=EDIT_LOSSES[args.edit_loss], match=match
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

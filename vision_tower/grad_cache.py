@@ -41,7 +41,7 @@ def shares(
 ) -> list[Share]:
     """Encode all `batches`, take the losses of all their rows together, and share them out.
 
-    `encode(**batch)` gives features by name, and "scale", the same for all batches;
+    `encode(**batch)` gives features by name, and scalars, the same for all batches;
     `losses(features)` gives the total as "loss".
     """
     states, told = [], []
@@ -49,19 +49,22 @@ def shares(
         for batch in batches:
             states.append(random_state())
             told.append(encode(**batch))
-    names = [name for name in told[0] if name != "scale"]
-    whole = {name: torch.cat([one[name] for one in told]).requires_grad_() for name in names}
-    scale = told[0]["scale"].detach().requires_grad_()
-    result = losses({**whole, "scale": scale})
-    *to_features, to_scale = torch.autograd.grad(
-        result["loss"], [*whole.values(), scale], materialize_grads=True
-    )
+    scalars = {name for name, value in told[0].items() if value.ndim == 0}
+    whole = {
+        name: (value if name in scalars else torch.cat([one[name] for one in told]))
+        .detach()
+        .requires_grad_()
+        for name, value in told[0].items()
+    }
+    result = losses(whole)
+    towards = torch.autograd.grad(result["loss"], list(whole.values()), materialize_grads=True)
     told_losses = {name: loss.detach() for name, loss in result.items()}
     gradients = {
-        name: (gradient * len(batches)).split([len(one[name]) for one in told])
-        for name, gradient in zip(whole, to_features, strict=True)
+        name: (gradient,) * len(batches)
+        if name in scalars
+        else (gradient * len(batches)).split([len(one[name]) for one in told])
+        for name, gradient in zip(whole, towards, strict=True)
     }
-    gradients["scale"] = (to_scale,) * len(batches)
     return [
         Share(told_losses, {name: parts[i] for name, parts in gradients.items()}, state)
         for i, state in enumerate(states)

@@ -1,7 +1,7 @@
 """Contrastive losses as pure functions of L2-normalised features.
 
-Shape letters: B rows, D embedding, N columns, T rows of a tile. `scale` is the exponentiated
-temperature (logit_scale.exp()).
+Shape letters: B rows, D embedding, N columns, T rows of a tile. A loss takes a `Match`, which says
+how rows find their columns: by `Softmax`, as CLIP, or by `Sigmoid`, as SigLIP.
 """
 
 from __future__ import annotations
@@ -22,13 +22,39 @@ Scalar = Float[Tensor, ""]
 TILE = 1024
 
 
-def clip_loss(image_BD: Features, text_BD: Features, scale: Scalar) -> Scalar:
-    """CLIP's symmetric InfoNCE: row i of one side belongs to row i of the other."""
-    return (_match_loss(image_BD, text_BD, scale) + _match_loss(text_BD, image_BD, scale)) / 2
+class Softmax(NamedTuple):
+    """InfoNCE: a row chooses its column among all. `scale` is the exponentiated temperature."""
+
+    scale: Scalar
+
+    def __call__(self, rows_TD: Tensor, answer_T: Tensor, columns_ND: Tensor) -> Scalar:
+        logits_TN = self.scale * rows_TD @ columns_ND.T
+        return F.cross_entropy(logits_TN, answer_T, reduction="sum")
+
+
+class Sigmoid(NamedTuple):
+    """SigLIP (Zhai et al. 2023, arXiv 2303.15343, equation 1): each row and column is a question of
+    its own, yes or no."""
+
+    scale: Scalar
+    bias: Scalar
+
+    def __call__(self, rows_TD: Tensor, answer_T: Tensor, columns_ND: Tensor) -> Scalar:
+        logits_TN = self.scale * rows_TD @ columns_ND.T + self.bias
+        yes_TN = F.one_hot(answer_T, len(columns_ND)).to(logits_TN.dtype)
+        return F.binary_cross_entropy_with_logits(logits_TN, yes_TN, reduction="sum")
+
+
+Match = Softmax | Sigmoid
+
+
+def clip_loss(image_BD: Features, text_BD: Features, match: Match) -> Scalar:
+    """Row i of one side belongs to row i of the other: CLIP's symmetric InfoNCE, or SigLIP's."""
+    return (_match_loss(image_BD, text_BD, match) + _match_loss(text_BD, image_BD, match)) / 2
 
 
 def negclip_loss(
-    anchor_BD: Features, positive_BD: Features, negative_BD: Features, scale: Scalar
+    anchor_BD: Features, positive_BD: Features, negative_BD: Features, match: Match
 ) -> Scalar:
     """NegCLIP: the anchor also sees all B hard negatives; the way back stays plain.
 
@@ -36,7 +62,7 @@ def negclip_loss(
     """
     candidates = torch.cat((positive_BD, negative_BD))
     return (
-        _match_loss(anchor_BD, candidates, scale) + _match_loss(positive_BD, anchor_BD, scale)
+        _match_loss(anchor_BD, candidates, match) + _match_loss(positive_BD, anchor_BD, match)
     ) / 2
 
 
@@ -49,24 +75,24 @@ class EditFeatures(NamedTuple):
     edited: Tensor
 
 
-def source_anchored_loss(pairs: EditFeatures, scale: Scalar) -> Scalar:
+def source_anchored_loss(pairs: EditFeatures, match: Match) -> Scalar:
     """NegCLIP's own use of an edit pair: the source picture, and the edited caption as negative."""
-    return negclip_loss(pairs.source_image, pairs.source, pairs.edited, scale)
+    return negclip_loss(pairs.source_image, pairs.source, pairs.edited, match)
 
 
-def image_anchored_loss(pairs: EditFeatures, scale: Scalar) -> Scalar:
+def image_anchored_loss(pairs: EditFeatures, match: Match) -> Scalar:
     """TripletCLIP's: (I_s; T_s, T_e) + (I_e; T_e, T_s), CLIP-IN's L_HN^I."""
-    return source_anchored_loss(pairs, scale) + negclip_loss(
-        pairs.edited_image, pairs.edited, pairs.source, scale
+    return source_anchored_loss(pairs, match) + negclip_loss(
+        pairs.edited_image, pairs.edited, pairs.source, match
     )
 
 
-def symmetric_loss(pairs: EditFeatures, scale: Scalar) -> Scalar:
+def symmetric_loss(pairs: EditFeatures, match: Match) -> Scalar:
     """CLIP-IN's L_HN = L_HN^I + L_HN^T: also (T_s; I_s, I_e) + (T_e; I_e, I_s)."""
     return (
-        image_anchored_loss(pairs, scale)
-        + negclip_loss(pairs.source, pairs.source_image, pairs.edited_image, scale)
-        + negclip_loss(pairs.edited, pairs.edited_image, pairs.source_image, scale)
+        image_anchored_loss(pairs, match)
+        + negclip_loss(pairs.source, pairs.source_image, pairs.edited_image, match)
+        + negclip_loss(pairs.edited, pairs.edited_image, pairs.source_image, match)
     )
 
 
@@ -80,23 +106,13 @@ def mse_distillation(student_BD: Features, teacher_BD: Features) -> Scalar:
     return F.mse_loss(student_BD, teacher_BD)
 
 
-def _match_loss(rows_BD: Features, columns_ND: Float[Tensor, "N D"], scale: Scalar) -> Scalar:
-    """Cross-entropy of scale * rows @ columns.T, where row i's right answer is column i."""
+def _match_loss(rows_BD: Features, columns_ND: Float[Tensor, "N D"], match: Match) -> Scalar:
+    """Mean over rows, where row i's right answer is column i."""
     answer_B = torch.arange(len(rows_BD), device=rows_BD.device)
     losses = [
         checkpoint(
-            _tile_loss,
-            rows_TD,
-            answer_T,
-            columns_ND,
-            scale,
-            use_reentrant=False,
-            preserve_rng_state=False,
+            match, rows_TD, answer_T, columns_ND, use_reentrant=False, preserve_rng_state=False
         )
         for rows_TD, answer_T in zip(rows_BD.split(TILE), answer_B.split(TILE), strict=True)
     ]
     return torch.stack(losses).sum() / len(rows_BD)
-
-
-def _tile_loss(rows_TD: Tensor, answer_T: Tensor, columns_ND: Tensor, scale: Scalar) -> Scalar:
-    return F.cross_entropy(scale * rows_TD @ columns_ND.T, answer_T, reduction="sum")

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from vision_tower.losses import (
     EditFeatures,
+    Match,
+    Sigmoid,
+    Softmax,
     clip_loss,
     cosine_distillation,
     mse_distillation,
@@ -22,7 +25,7 @@ from vision_tower.losses import (
 )
 from vision_tower.towers import Tower
 
-EditLoss = Callable[[EditFeatures, Tensor], Tensor]
+EditLoss = Callable[[EditFeatures, Match], Tensor]
 
 EDIT_IMAGES, EDIT_CAPTIONS = ("source_image", "edited_image"), ("source", "edited")
 DISTILLATIONS = {"cosine": cosine_distillation, "mse": mse_distillation}
@@ -66,12 +69,18 @@ class ContrastiveObjective(nn.Module):
         long: float = 1.0,
         hard_negative: float = 1.0,
         edit_loss: EditLoss = symmetric_loss,
+        match: type[Match] = Softmax,
     ) -> None:
         super().__init__()
-        self.tower, self.edit_loss = tower, edit_loss
+        self.tower, self.edit_loss, self.match = tower, edit_loss, match
         self.weights = {"short": short, "long": long, "hard_negative": hard_negative}
         if min(self.weights.values()) < 0 or not any(self.weights.values()):
             raise ValueError(f"the weights {self.weights} must be >= 0, one of them > 0.")
+        if match is Sigmoid and tower.logit_bias is None:
+            raise ValueError(
+                "the sigmoid loss needs a tower with a logit_bias, as SigLIP's have: this one was "
+                "trained with softmax. Say --match softmax."
+            )
 
     def activation_checkpointing_enable(self, **_: object) -> None:
         """The Trainer's --activation_checkpointing: recompute blocks in the backward pass."""
@@ -83,7 +92,7 @@ class ContrastiveObjective(nn.Module):
         short_tokens: Int[Tensor, "N L"],
         long_tokens: Int[Tensor, "B L2"],
     ) -> dict[str, Tensor]:
-        """Normalised features by name, [B, D] or [E, D], and the scale.
+        """Normalised features by name, [B, D] or [E, D], and the scalars that `match` takes.
 
         Rows of pictures and of short texts: B captions, then E sources, then E edited.
         """
@@ -93,28 +102,29 @@ class ContrastiveObjective(nn.Module):
         end = captions + 2 * pairs
         images = pixel_values[0 if short or long else captions : end]
         texts = [short_tokens[0 if short else captions : end], long_tokens[: captions * long]]
-        features, scale = self.tower(images, texts)
+        features, scalars = self.tower(images, texts)
         sizes = [captions * (short or long), pairs, pairs, captions * short, pairs, pairs]
         parts = torch.cat(features).split([*sizes, captions * long])
         named = zip(("image", *EDIT_IMAGES, "short", *EDIT_CAPTIONS, "long"), parts, strict=True)
-        return {name: part for name, part in named if len(part)} | {"scale": scale}
+        told = {name: part for name, part in named if len(part)}
+        return told | {name: scalars[name] for name in self.match._fields}
 
     def losses(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted sum as "loss", each part by its name, and the scale."""
         told = dict(features)
-        scale, losses = told.pop("scale"), {}
+        match, losses = self.match(**{name: told.pop(name) for name in self.match._fields}), {}
         part = dict(zip(told, gather_ranks(list(told.values())), strict=True))
         # Under autocast the logits would be bf16, whose steps near 100 are half a unit.
-        with torch.autocast(scale.device.type, enabled=False):
+        with torch.autocast(match.scale.device.type, enabled=False):
             if self.weights["short"]:
-                losses["short"] = clip_loss(part["image"], part["short"], scale)
+                losses["short"] = clip_loss(part["image"], part["short"], match)
             if self.weights["long"]:
-                losses["long"] = clip_loss(part["image"], part["long"], scale)
+                losses["long"] = clip_loss(part["image"], part["long"], match)
             if self.weights["hard_negative"]:
                 pairs = EditFeatures(*(part[name] for name in (*EDIT_IMAGES, *EDIT_CAPTIONS)))
-                losses["hard_negative"] = self.edit_loss(pairs, scale)
+                losses["hard_negative"] = self.edit_loss(pairs, match)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
-        return {"loss": total, **losses, "logit_scale": scale}
+        return {"loss": total, **losses, "logit_scale": match.scale}
 
 
 class GatherRanks(torch.autograd.Function):

@@ -76,12 +76,13 @@ class Tower(nn.Module):
 
     def forward(
         self, pixel_values_BCHW: Float[Tensor, "B 3 H W"], token_batches: list[Int[Tensor, "_ _"]]
-    ) -> tuple[list[Float[Tensor, "_ D"]], Float[Tensor, ""]]:
-        """Normalised features of the pictures, then of each batch of texts that has rows, and the
-        scale. Training goes through here: ZeRO-3 gathers a module's parameters when it is called.
-        """
+    ) -> tuple[list[Float[Tensor, "_ D"]], dict[str, Float[Tensor, ""]]]:
+        """Normalised features of the pictures, then of each batch of texts that has rows; and the
+        "scale" of logits, and their "bias" if there is one. Training goes through here: ZeRO-3
+        gathers a module's parameters when it is called."""
         texts = [self.encode_by_length(tokens) for tokens in token_batches if len(tokens)]
-        return [self.encode_image(pixel_values_BCHW, True), *texts], self.scale()
+        bias = {} if self.logit_bias is None else {"bias": self.logit_bias.squeeze()}
+        return [self.encode_image(pixel_values_BCHW, True), *texts], {"scale": self.scale(), **bias}
 
     def encode_by_length(self, token_BL: Int[Tensor, "B L"]) -> Float[Tensor, "B D"]:
         """Normalised features, captions of like length in one call. On every process there are as
@@ -94,8 +95,10 @@ class Tower(nn.Module):
         self.text.set_grad_checkpointing(enable)
 
     def scale(self) -> Float[Tensor, ""]:
-        """exp of the temperature; while it learns, held at 100 in place, as open_clip does."""
-        if self.logit_scale.requires_grad:
+        """exp of the temperature; while it learns, held at 100 in place, as open_clip does; but not
+        beside a bias that learns, as SigLIP's, whose released towers have more."""
+        free = self.logit_bias is not None and self.logit_bias.requires_grad
+        if self.logit_scale.requires_grad and not free:
             with torch.no_grad():
                 self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         return self.logit_scale.exp().squeeze()
@@ -167,8 +170,7 @@ def _load_directory(directory: Path, weights: bool) -> Tower:
         )
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in directory.iterdir()):
         raise FileNotFoundError(
-            f"{directory} holds no weights: {WEIGHTS} is missing. Copy it there, or make the tower "
-            "again."
+            f"{directory} holds no weights: {WEIGHTS} is missing. Copy it, or make the tower again."
         )
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
@@ -179,9 +181,7 @@ def _load_directory(directory: Path, weights: bool) -> Tower:
             return _load_rotary(directory, config, weights)
         return _from_open_clip(f"local-dir:{directory}", None, weights)
     except SafetensorError as error:
-        raise ValueError(
-            f"the weights in {directory} are broken ({error}): copy them again."
-        ) from error
+        raise ValueError(f"{directory}: the weights are broken ({error}): copy them.") from error
 
 
 def _load_rotary(directory: Path, config: dict, weights: bool) -> Tower:

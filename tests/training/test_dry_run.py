@@ -116,5 +116,5 @@ def test_the_batch_is_that_of_all_devices(data, tmp_path):
     flags += ["--per_device_train_batch_size", "6", "--use_cpu", "--dry_run", "5"]
     with pytest.raises(ValueError, match=r"one step takes 30 caption rows.*only 24"):
         train_vision_tower.main(
-            [*flags, "--tower", str(data / "rotary"), "--hard_negative_weight", "0"]
+            [*flags, "--tower", str(data / "rotary"), "--loss_weights", "{hard_negative: 0}"]
         )

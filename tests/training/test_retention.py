@@ -97,7 +97,14 @@ def test_a_collapse_stops_the_run_with_the_numbers(data, tmp_path):
 
 
 def test_it_is_measured_every_so_often_and_changes_nothing(data, tmp_path):
-    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "8"]
+    more = [
+        "--tower",
+        str(data / "rotary"),
+        "--loss_weights",
+        "{hard_negative: 0}",
+        "--max_steps",
+        "8",
+    ]
     train_vision_tower.main(flags(data, tmp_path / "watched", *more, *retention(data, 0)))
     assert [entry["step"] for entry in history(tmp_path / "watched", 8)] == [0, 3, 6, 8]
     train_vision_tower.main(flags(data, tmp_path / "plain", *more))
@@ -106,7 +113,14 @@ def test_it_is_measured_every_so_often_and_changes_nothing(data, tmp_path):
 
 
 def test_a_resumed_run_is_held_to_what_it_began_with(data, tmp_path):
-    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "8"]
+    more = [
+        "--tower",
+        str(data / "rotary"),
+        "--loss_weights",
+        "{hard_negative: 0}",
+        "--max_steps",
+        "8",
+    ]
     run = flags(data, tmp_path / "o", *more, *retention(data, 0), "--save_total_limit", "2")
     train_vision_tower.main(run)
     first = (tmp_path / "o" / "retention.json").read_text()
@@ -121,7 +135,14 @@ def test_a_resumed_run_is_held_to_what_it_began_with(data, tmp_path):
 
 
 def test_another_floor_goes_on(data, tmp_path):
-    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "6"]
+    more = [
+        "--tower",
+        str(data / "rotary"),
+        "--loss_weights",
+        "{hard_negative: 0}",
+        "--max_steps",
+        "6",
+    ]
     more += ["--learning_rate", "10", "--save_steps", "2"]
     with pytest.raises(ValueError, match="has lost what it could"):
         train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 1)))
@@ -130,7 +151,14 @@ def test_another_floor_goes_on(data, tmp_path):
 
 
 def test_the_losses_are_logged_beside_it(data, tmp_path):
-    more = ["--tower", str(data / "rotary"), "--hard_negative_weight", "0", "--max_steps", "6"]
+    more = [
+        "--tower",
+        str(data / "rotary"),
+        "--loss_weights",
+        "{hard_negative: 0}",
+        "--max_steps",
+        "6",
+    ]
     train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 0)))
     state = json.loads((tmp_path / "o" / "checkpoint-6" / "trainer_state.json").read_text())
     logged = [entry["step"] for entry in state["log_history"] if "loss" in entry]

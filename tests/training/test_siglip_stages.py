@@ -58,7 +58,8 @@ def siglip(tmp_path_factory):
     return directory
 
 
-def test_a_siglip_goes_through_both_stages(siglip, tmp_path):
+@pytest.mark.parametrize("match", ["softmax", "sigmoid"])
+def test_a_siglip_goes_through_both_stages(match, siglip, tmp_path):
     captions = write_captions(tmp_path, 24)
     common = ["--captions", str(captions), "--use_cpu", "--disable_tqdm", "True"]
     common += ["--report_to", "none", "--max_steps", "3", "--warmup_steps", "1"]
@@ -70,12 +71,14 @@ def test_a_siglip_goes_through_both_stages(siglip, tmp_path):
     assert rotary.tokenizer(["red"]).shape == (1, 248), "it looks at the padding: none may be cut"
     train_vision_tower.main(
         [
-            *(*common, "--tower", str(tmp_path / "rotary")),
+            *(*common, "--tower", str(tmp_path / "rotary"), "--match", match),
             *("--edits", str(write_edits(tmp_path / "edits.parquet", 8)), "--edit_batch_size", "4"),
             *("--output_dir", str(tmp_path / "tower")),
         ]
     )
     tower = load_tower(str(tmp_path / "tower"))
+    assert torch.equal(tower.logit_bias, rotary.logit_bias) == (match == "softmax")
+    assert tower.scale() != rotary.scale()
     exported = AutoModel.from_pretrained(tmp_path / "tower" / "vision")
     assert isinstance(exported, SiglipVisionModel)
     pictures = torch.randn(2, 3, 16, 16)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tests.tiny_tower import write_captions, write_edits, write_tower
 from training.quarantine import quarantined
 from training.stage import StageTrainer
-from training.train_vision_tower import TrainVisionTower, main
+from training.train_vision_tower import LossWeights, TrainVisionTower, main
 from vision_tower.batches import PairCollator
 from vision_tower.towers import load_tower, save_tower
 
@@ -116,7 +116,16 @@ def test_the_other_parts_stay_as_they_are(learning, data, flags, tmp_path):
 
 def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
     place = flags.index("--edits")
-    main([*flags[:place], *flags[place + 2 :], "--hard_negative_weight", "0", "--max_steps", "2"])
+    main(
+        [
+            *flags[:place],
+            *flags[place + 2 :],
+            "--loss_weights",
+            "{hard_negative: 0}",
+            "--max_steps",
+            "2",
+        ]
+    )
     assert "hard_negative" not in logs(tmp_path / "tower", 2)[0]
 
 
@@ -128,7 +137,9 @@ def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
         (["--edit_batch_size", "21"], "21 edit rows.*only 20"),
         (["--per_device_train_batch_size", "27"], "27 caption rows.*only 26"),
         (["--tower", "nowhere"], "'nowhere' is neither"),
-        (["--short_weight", "-1"], "must be >= 0"),
+        (["--loss_weights", "{short: -1}"], "short: Input should be greater than or equal to 0"),
+        (["--loss_weights", "{logn: 1}"], "logn: .*There are short, long, hard_negative"),
+        (["--match", "sigmoid"], "needs a tower with a logit_bias"),
     ],
 )
 def test_mistakes_are_told_before_training(flags, tmp_path, more, told, monkeypatch):
@@ -194,5 +205,5 @@ def test_the_defaults_are_the_published_recipe(tmp_path):
     )
     told = (args.learning_rate, args.weight_decay, args.warmup_steps, args.num_train_epochs)
     assert told == (1e-6, 0.01, 200, 1)
-    assert (args.short_weight, args.long_weight, args.hard_negative_weight) == (1, 1, 1)
+    assert args.weights == LossWeights(1, 1, 1)
     assert args.lr_scheduler_type == "cosine"

@@ -1,14 +1,18 @@
+import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_clip.loss import SigLipLoss
 from torch.nn import functional as F
 
 from vision_tower import losses
 from vision_tower.losses import (
     EditFeatures,
+    Sigmoid,
+    Softmax,
     clip_loss,
     cosine_distillation,
     image_anchored_loss,
@@ -18,7 +22,9 @@ from vision_tower.losses import (
     symmetric_loss,
 )
 
-ONE = torch.tensor(1.0)
+ONE = Softmax(torch.tensor(1.0))
+FIVE = Softmax(torch.tensor(5.0))
+SIGLIP = Sigmoid(torch.tensor(9.0), torch.tensor(-4.0))
 
 
 def unit(seed, rows=5, size=7):
@@ -56,7 +62,7 @@ def test_negclip_of_two_orthogonal_pairs():
 
 def test_negclip_is_the_equation():
     anchor, positive, negative = unit(0), unit(1), unit(2)
-    told = negclip_loss(anchor, positive, negative, torch.tensor(9.0))
+    told = negclip_loss(anchor, positive, negative, Softmax(torch.tensor(9.0)))
     assert told.item() == pytest.approx(naive_negclip(anchor, positive, negative, 9.0), abs=1e-5)
 
 
@@ -73,15 +79,50 @@ def test_losses_of_edit_pairs_are_the_ladder_of_clip_ins_figure(loss, terms):
         (edited, edited_image, source_image),
     ]
     expected = sum(naive_negclip(*term, 5.0) for term in ladder[:terms])
-    assert loss(pairs, 5 * ONE).item() == pytest.approx(expected, abs=1e-5)
+    assert loss(pairs, FIVE).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_loss_in_tiles_has_the_value_and_gradients_of_the_whole(monkeypatch):
+def naive_sigmoid(rows, columns, answers, scale, bias):
+    """SigLIP's equation 1, one question at a time; -1 where the column is not the row's."""
+    total = 0.0
+    for i, j in itertools.product(range(len(rows)), range(len(columns))):
+        z = 1 if answers[i] == j else -1
+        total += math.log(1 + math.exp(z * -(scale * float(rows[i] @ columns[j]) + bias)))
+    return total / len(rows)
+
+
+def test_sigmoid_of_two_orthogonal_pairs():
+    eye, match = torch.eye(2), Sigmoid(torch.tensor(2.0), torch.tensor(-1.0))
+    # Each row: the right column's logit is 2 - 1, the wrong one's -1.
+    expected = math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-1))
+    assert clip_loss(eye, eye, match).item() == pytest.approx(expected, abs=1e-6)
+    expected = math.log(1 + math.exp(1)) + math.log(1 + math.exp(1))
+    assert clip_loss(eye, eye.flip(0), match).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sigmoid_is_open_clips():
+    image, text = unit(0), unit(1)
+    expected = SigLipLoss()(image, text, SIGLIP.scale, SIGLIP.bias)
+    torch.testing.assert_close(clip_loss(image, text, SIGLIP), expected)
+
+
+def test_sigmoid_with_hard_negatives_is_the_equation():
+    """They are columns that are nobody's."""
+    anchor, positive, negative = unit(0), unit(1), unit(2)
+    told = negclip_loss(anchor, positive, negative, SIGLIP).item()
+    forward = naive_sigmoid(anchor, torch.cat((positive, negative)), range(5), 9.0, -4.0)
+    back = naive_sigmoid(positive, anchor, range(5), 9.0, -4.0)
+    assert told == pytest.approx((forward + back) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Softmax, Sigmoid])
+def test_a_loss_in_tiles_has_the_value_and_gradients_of_the_whole(kind, monkeypatch):
     def value_and_gradients():
         features = [unit(seed, rows=11).requires_grad_() for seed in range(3)]
-        scale = torch.tensor(20.0, requires_grad=True)
-        loss = negclip_loss(*features, scale)
-        return loss, *torch.autograd.grad(loss, [*features, scale])
+        scalars = [torch.tensor(20.0, requires_grad=True), torch.tensor(-3.0, requires_grad=True)]
+        match = kind(*scalars[: len(kind._fields)])
+        loss = negclip_loss(*features, match)
+        return loss, *torch.autograd.grad(loss, [*features, *match])
 
     whole = value_and_gradients()
     monkeypatch.setattr(losses, "TILE", 4)  # 4, 4 and 3 rows
@@ -90,19 +131,26 @@ def test_a_loss_in_tiles_has_the_value_and_gradients_of_the_whole(monkeypatch):
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 10_000), scale=st.floats(0.5, 50))
-def test_symmetries(seed, scale):
+@given(
+    seed=st.integers(0, 10_000),
+    match=st.floats(0.5, 50).flatmap(
+        lambda scale: st.sampled_from(
+            [Softmax(torch.tensor(scale)), Sigmoid(torch.tensor(scale), torch.tensor(-scale / 2))]
+        )
+    ),
+)
+def test_symmetries(seed, match):
     pairs = EditFeatures(*(unit(seed + i) for i in range(4)))
     source_image, edited_image, source, edited = pairs
-    scale, order = torch.tensor(scale), torch.randperm(5)
-    told = symmetric_loss(pairs, scale)
-    back = symmetric_loss(EditFeatures(edited_image, source_image, edited, source), scale)
-    modalities = symmetric_loss(EditFeatures(source, edited, source_image, edited_image), scale)
-    shuffled = symmetric_loss(EditFeatures(*(part[order] for part in pairs)), scale)
+    order = torch.randperm(5)
+    told = symmetric_loss(pairs, match)
+    back = symmetric_loss(EditFeatures(edited_image, source_image, edited, source), match)
+    modalities = symmetric_loss(EditFeatures(source, edited, source_image, edited_image), match)
+    shuffled = symmetric_loss(EditFeatures(*(part[order] for part in pairs)), match)
     for other in (back, modalities, shuffled):
         torch.testing.assert_close(told, other, rtol=1e-4, atol=1e-5)
-    assert negclip_loss(source_image, source, edited, scale) > clip_loss(
-        source_image, source, scale
+    assert negclip_loss(source_image, source, edited, match) > clip_loss(
+        source_image, source, match
     )
 
 

@@ -13,6 +13,8 @@ from tests.tiny_tower import sentence, write_tower
 from vision_tower.grad_cache import set_random_state, shares
 from vision_tower.losses import (
     EditFeatures,
+    Sigmoid,
+    Softmax,
     clip_loss,
     image_anchored_loss,
     source_anchored_loss,
@@ -57,10 +59,10 @@ def test_losses_are_those_of_the_features(base):
     long = F.normalize(tower.text(batch["long_tokens"]), dim=1)
     scale = tower.logit_scale.exp().squeeze()
     expected = {
-        "short": clip_loss(image[:4], text[:4], scale),
-        "long": clip_loss(image[:4], long, scale),
+        "short": clip_loss(image[:4], text[:4], Softmax(scale)),
+        "long": clip_loss(image[:4], long, Softmax(scale)),
         "hard_negative": symmetric_loss(
-            EditFeatures(image[4:6], image[6:], text[4:6], text[6:]), scale
+            EditFeatures(image[4:6], image[6:], text[4:6], text[6:]), Softmax(scale)
         ),
     }
     for name, value in expected.items():
@@ -143,6 +145,7 @@ LOSSES = [
     (0.0, 0.0, 1.0, image_anchored_loss),
     (0.0, 0.0, 1.0, symmetric_loss),
     (1.0, 1.0, 1.0, symmetric_loss),
+    (1.0, 1.0, 1.0, symmetric_loss, Sigmoid),
 ]
 
 
@@ -164,6 +167,8 @@ def part_of(batch, number, of):
 def gradients_of(base, number, rank, ranks, micro):
     """As a Trainer has them: the mean over micro-batches, then over ranks."""
     tower = rotary(base)
+    if Sigmoid in LOSSES[number]:
+        tower.logit_bias = nn.Parameter(torch.tensor([-5.0]))
     objective = ContrastiveObjective(tower, *LOSSES[number])
     whole = batch_of(tower, CAPTIONS, PAIRS)
     batches = [part_of(whole, rank * micro + i, ranks * micro) for i in range(micro)]
