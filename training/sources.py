@@ -90,21 +90,22 @@ def sources(kind: type[Entry], entries: Sequence[str]) -> list[Entry]:
 
 
 def open_captions(
-    entries: Sequence[str], images: bool = True
+    entries: Sequence[str], images: bool = True, side: int = 0
 ) -> tuple[list[Captions], list[float]]:
     """The sets of `CaptionSource` entries, every row looked at, and their weights.
 
-    With `images`, the files of pictures must be there. Raises FileNotFoundError or ValueError that
-    names file, row and remedy.
+    With `images`, the files of pictures must be there; `side` as `Captions` takes it.
+    Raises FileNotFoundError or ValueError that names file, row and remedy.
     """
     told = sources(CaptionSource, entries)
-    sets = [Captions(one.patterns, one.image_root, one.columns) for one in told]
+    sets = [Captions(one.patterns, one.image_root, one.columns, side) for one in told]
     for captions in sets:
         captions.check(images)
     return sets, [one.weight for one in told]
 
 
-def open_edits(entries: Sequence[str]) -> tuple[list[Edits], list[float]]:
+def open_edits(entries: Sequence[str], side: int = 0) -> tuple[list[Edits], list[float]]:
     """The sets of `EditSource` entries, and their weights. Raises as `open_captions`."""
     told = sources(EditSource, entries)
-    return [Edits(one.patterns, one.captions) for one in told], [one.weight for one in told]
+    sets = [Edits(one.patterns, one.captions, side=side) for one in told]
+    return sets, [one.weight for one in told]

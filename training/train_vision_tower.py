@@ -5,14 +5,12 @@ deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pydantic
-from PIL import Image
-from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from training.arguments import TowerArguments
@@ -34,7 +32,7 @@ from vision_tower.losses import (
 )
 from vision_tower.mixture import Mixture
 from vision_tower.objectives import ContrastiveObjective
-from vision_tower.towers import load_tower, save_tower
+from vision_tower.towers import Tower, load_tower, save_tower
 
 logger = logging.getLogger("training")
 
@@ -102,15 +100,16 @@ class TrainVisionTower(TowerArguments):
         return from_mapping(LossWeights, self.loss_weights)
 
 
-def read_rows(
-    args: TrainVisionTower, preprocess: Callable[[Image.Image], Tensor]
-) -> tuple[CaptionsAndEdits, PairedSampler]:
+def read_rows(args: TrainVisionTower, tower: Tower) -> tuple[CaptionsAndEdits, PairedSampler]:
     """Captions, edit pairs if they are wanted, and which of them meet in a step."""
     micro_batches = args.processes * args.gradient_accumulation_steps
-    captions, weights = open_captions(args.captions)
+    side = max(tower.visual.image_size)
+    captions, weights = open_captions(args.captions, side=side)
     size = args.per_device_train_batch_size * micro_batches
     caption_rows = Mixture(captions, weights, size, (args.seed, 0), "caption")
-    edits, weights = open_edits(args.edits) if args.weights.hard_negative else ([], [])
+    edits, weights = [], []
+    if args.weights.hard_negative:
+        edits, weights = open_edits(args.edits, side)
     size = args.edit_batch_size * micro_batches if edits else 0
     edit_rows = Mixture(edits, weights, size, (args.seed, 1), "edit")
     logger.info("Captions: %s. Edit pairs: %s.", caption_rows, edit_rows)
@@ -120,7 +119,7 @@ def read_rows(
         Quarantine(ConcatDataset(edits), broken / QUARANTINE.format("edits"), budget)
         if edits
         else [],
-        preprocess,
+        tower.preprocess,
     )
     return rows, PairedSampler(caption_rows, edit_rows)
 
@@ -154,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tower = objective.tower
 
     logger.info("Reading captions and edit pairs.")
-    rows, sampler = read_rows(args, tower.preprocess)
+    rows, sampler = read_rows(args, tower)
     collator = PairCollator(tower.tokenizer)
     if args.dry_run:
         return dry_run(

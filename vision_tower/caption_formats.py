@@ -63,8 +63,8 @@ def first_sentence(caption: str) -> str:
 
 
 # A table is the first of these whose columns it has. Sets published as lists of addresses
-# (DreamLIP, PixelProse, Recap-DataComp) want their pictures fetched first: their column of paths,
-# or of bytes, is here "image" (DreamLIP's own column holds what was put there).
+# (DreamLIP, PixelProse, Recap-DataComp, IIW) want their pictures fetched first: their column of
+# paths, or of bytes, is here "image" (DreamLIP's own column holds what was put there).
 CAPTION_FORMATS = {
     "ShareGPT4V": CaptionColumns("image", "conversations", conversation=True),
     "DreamLIP": CaptionColumns("Image Path", "longSV_captions", "raw_caption"),
@@ -74,4 +74,5 @@ CAPTION_FORMATS = {
     "PixelProse": CaptionColumns("image", "vlm_caption", "original_caption"),
     "Recap-DataComp": CaptionColumns("image", "re_caption", "org_caption"),
     "DenseFusion": CaptionColumns("image", "caption"),
+    "IIW": CaptionColumns("image", "IIW"),
 }

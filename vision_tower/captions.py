@@ -74,6 +74,7 @@ class Captions(Dataset[Caption]):
         image_root: what the rows' paths of pictures are relative to; by default the folder that a
             row's file lies in.
         columns: of files of no known data set, as `named_columns` takes them.
+        side: what pictures will be resized to, in pixels; 0: they are decoded as they are.
 
     Raises FileNotFoundError or ValueError that names file, row and remedy.
     """
@@ -83,7 +84,9 @@ class Captions(Dataset[Caption]):
         files: Sequence[str | Path],
         image_root: str | Path | None = None,
         columns: Mapping[str, str] | None = None,
+        side: int = 0,
     ) -> None:
+        self._side = side
         named = named_columns(columns) if columns else None
         self._parts = [_opened(file, image_root, named) for file in expand(files)]
         self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
@@ -93,7 +96,7 @@ class Captions(Dataset[Caption]):
 
     def __getitem__(self, index: int) -> Caption:
         told = self.stored(index)
-        return Caption(told.row, told.short, told.long, decode(told.image, told.row))
+        return Caption(told.row, told.short, told.long, decode(told.image, told.row, self._side))
 
     def stored(self, index: int) -> StoredCaption:
         """A row, its picture undecoded."""

@@ -55,6 +55,7 @@ class Edits(Dataset[Edit]):
         captions: Sequence[str | Path] = (),
         *,
         captions_required: bool = True,
+        side: int = 0,
     ) -> None:
         """
         Args:
@@ -64,10 +65,11 @@ class Edits(Dataset[Edit]):
                 data sets without captions; they take the place of what there is.
             captions_required: whether a pair without both is refused, as training must; what writes
                 captions gets "" for one that is missing.
+            side: what pictures will be resized to, in pixels; 0: they are decoded as they are.
 
         Raises FileNotFoundError or ValueError that names file, row and remedy.
         """
-        self._captions = _read_captions(captions)
+        self._captions, self._side = _read_captions(captions), side
         self._parts = [_opened(file) for file in expand(files)]
         self._ends = list(itertools.accumulate(len(part.table) for part in self._parts))
         if self._captions:
@@ -115,8 +117,8 @@ class Edits(Dataset[Edit]):
         source, edited = f"{where}, source_image", f"{where}, edited_image"
         return Edit(
             row=where,
-            source_image=decode(located(edit.source_image, folder, source), source),
-            edited_image=decode(located(edit.edited_image, folder, edited), edited),
+            source_image=decode(located(edit.source_image, folder, source), source, self._side),
+            edited_image=decode(located(edit.edited_image, folder, edited), edited, self._side),
             source_caption=edit.source_caption,
             edited_caption=edit.edited_caption,
             instruction=edit.instruction,

@@ -10,14 +10,22 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+# A picture that is decoded smaller keeps this many times the side it is resized to: PIL's own
+# choice for thumbnails, hardly to be told from resizing the whole picture.
+REDUCING_GAP = 2
 
-def decode(source: Path | bytes, where: str) -> Image.Image:
+
+def decode(source: Path | bytes, where: str, side: int = 0) -> Image.Image:
     """An RGB picture, upright, from a file or from encoded bytes. `where` names file and row.
 
+    If it will be resized to `side` pixels, a JPEG of several times that is decoded at a half, a
+    quarter or an eighth of its size, in less than half the time.
     Raises ValueError for a picture that is missing, truncated, too large or no picture.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            if side:
+                picture.draft(None, (REDUCING_GAP * side, REDUCING_GAP * side))
             return ImageOps.exif_transpose(picture).convert("RGB")
     # PIL's errors, a missing file's among them; broken chunks of a png are its SyntaxError, broken
     # EXIF data a struct.error or a TypeError.

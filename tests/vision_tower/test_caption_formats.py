@@ -35,6 +35,16 @@ JSON_LINES = {
         **{"split": "train", "image_file": "a.jpg", "example_id": "a"},
         "description": LONG,
     },
+    "IIW": {
+        **{
+            "image/key": "aar_test_04600",
+            "image/url": "https://x/a",
+            "IIW": LONG,
+            "IIW-P5B": SHORT,
+        },
+        **{"objects": [{"label": "dog"}], "image": "a.jpg"},
+        "iiw-human-sxs-gpt4v": {"metrics/Comprehensiveness": "IIW is better"},
+    },
     "DenseFusion": {"image_id": "1", "url": "https://x/a", "caption": LONG, "image": "a.jpg"},
 }
 

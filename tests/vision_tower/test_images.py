@@ -13,6 +13,17 @@ def test_decodes_files_and_bytes_alike(tmp_path):
         assert np.array_equal(np.asarray(decode(source, "row 1")), np.asarray(image))
 
 
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same_when_resized(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    whole = Image.fromarray(noise).resize((512, 384), Image.Resampling.BICUBIC)
+    whole.save(tmp_path / "a.jpg", quality=95)
+    small = [decode(tmp_path / "a.jpg", "row 1", side) for side in (0, 100, 96, 40)]
+    assert [image.size for image in small] == [(512, 384), (512, 384), (256, 192), (128, 96)]
+    resized = [np.asarray(i.resize((40, 30), Image.Resampling.BICUBIC), float) for i in small]
+    assert all(np.abs(image - resized[0]).mean() < 1 for image in resized)
+    assert decode(encoded(whole), "row 1", 40).size == (512, 384), "a png has one size"
+
+
 def test_other_modes_become_rgb():
     assert decode(encoded(Image.new("LA", (4, 4))), "row 1").mode == "RGB"
 
