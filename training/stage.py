@@ -32,6 +32,7 @@ from training.row_order import RowOrder, TellEpoch
 logger = logging.getLogger(__name__)
 
 STARTED = "started.json"  # the recipe of the checkpoints beside it, until recipe.json is written
+COMPILED = "_orig_mod."  # what torch.compile puts before names of weights
 Save = Callable[[dict[str, Tensor], Path], None]
 
 
@@ -197,7 +198,7 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         aside = output_dir / ".unfinished"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save({name: tensor.cpu() for name, tensor in state.items()}, aside)
+        save({name.removeprefix(COMPILED): t.cpu() for name, t in state.items()}, aside)
         made = {"stage": type(trainer.args).__name__, **recipe}
         record = json.dumps({**made, **provenance()}, indent=2)
         (aside / RECORD).write_text(record + "\n", encoding="utf-8")

@@ -114,6 +114,17 @@ def test_the_other_parts_stay_as_they_are(learning, data, flags, tmp_path):
         assert same == (part[name.split(".")[0]] != learning), name
 
 
+def test_compiled_it_is_the_same(flags, tmp_path):
+    """By dynamo's tracing alone: what it hands on to is not ours."""
+    losses = {}
+    for backend in ([], ["--torch_compile_backend", "eager"]):
+        where = tmp_path / f"compiled{len(backend)}"
+        main([*flags, *backend, "--max_steps", "2", "--save_steps", "2", "--output_dir", str(where)])
+        losses[where] = torch.tensor([entry["loss"] for entry in logs(where, 2)])
+    torch.testing.assert_close(*losses.values(), rtol=1e-4, atol=0)
+    assert load_tower(str(where)).context_length == 248
+
+
 def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
     place = flags.index("--edits")
     main(
