@@ -41,8 +41,9 @@ class Sigmoid(NamedTuple):
 
     def __call__(self, rows_TD: Tensor, answer_T: Tensor, columns_ND: Tensor) -> Scalar:
         logits_TN = self.scale * rows_TD @ columns_ND.T + self.bias
-        yes_TN = F.one_hot(answer_T, len(columns_ND)).to(logits_TN.dtype)
-        return F.binary_cross_entropy_with_logits(logits_TN, yes_TN, reduction="sum")
+        answer_T1 = answer_T[:, None]
+        doubt_TN = logits_TN.scatter(1, answer_T1, -logits_TN.gather(1, answer_T1))
+        return F.softplus(doubt_TN).sum()  # -log sigmoid(x) is softplus(-x)
 
 
 Match = Softmax | Sigmoid

@@ -119,7 +119,9 @@ def test_compiled_it_is_the_same(flags, tmp_path):
     losses = {}
     for backend in ([], ["--torch_compile_backend", "eager"]):
         where = tmp_path / f"compiled{len(backend)}"
-        main([*flags, *backend, "--max_steps", "2", "--save_steps", "2", "--output_dir", str(where)])
+        main(
+            [*flags, *backend, "--max_steps", "2", "--save_steps", "2", "--output_dir", str(where)]
+        )
         losses[where] = torch.tensor([entry["loss"] for entry in logs(where, 2)])
     torch.testing.assert_close(*losses.values(), rtol=1e-4, atol=0)
     assert load_tower(str(where)).context_length == 248
