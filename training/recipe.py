@@ -67,8 +67,8 @@ def from_mapping(kind: type[Setting], entry: str) -> Setting:
         told = yaml.safe_load(entry)
     except yaml.YAMLError as error:
         raise ValueError(f"the entry {entry} is not valid YAML: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"the entry {entry} is no mapping of settings, {{name: value, ...}}.")
+    if not isinstance(told, dict) or not all(isinstance(name, str) for name in told):
+        raise ValueError(f"the entry {entry!r} is no mapping of settings, {{name: value, ...}}.")
     try:
         return kind(**told)
     except ValidationError as error:

@@ -4,11 +4,12 @@ python training/train_vision_tower.py training/recipes/train_vision_tower.yaml -
 deepspeed training/train_vision_tower.py <recipe> --deepspeed training/deepspeed/zero2.json
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from torch.utils.data import ConcatDataset
@@ -44,13 +45,16 @@ EDIT_LOSSES = {
 MATCHES = {"softmax": Softmax, "sigmoid": Sigmoid}
 
 
+Weight = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
+
+
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class LossWeights:
     """One of weight 0 is neither encoded nor computed."""
 
-    short: pydantic.NonNegativeFloat = 1.0
-    long: pydantic.NonNegativeFloat = 1.0
-    hard_negative: pydantic.NonNegativeFloat = 1.0
+    short: Weight = 1.0
+    long: Weight = 1.0
+    hard_negative: Weight = 1.0
 
 
 @dataclass
@@ -77,7 +81,7 @@ class TrainVisionTower(TowerArguments):
 
     learning: list[str] = field(
         default_factory=lambda: ["image", "text", "temperature"],
-        metadata={"help": "Which parts of the tower learn."},
+        metadata={"help": "Which parts of the tower learn; a bias goes with the temperature."},
     )
 
     per_device_train_batch_size: int = field(
@@ -88,6 +92,7 @@ class TrainVisionTower(TowerArguments):
     warmup_steps: float = field(default=200, metadata={"help": "Steps, or a share below 1."})
 
     def __post_init__(self) -> None:
+        self.loss_weights = json.dumps(vars(self.weights))  # a recipe said otherwise is the same
         if self.weights.hard_negative:
             self.require("edits", "edit_batch_size")
         if not self.learning or set(self.learning) - {"image", "text", "temperature"}:

@@ -60,6 +60,8 @@ def negclip_loss(
     """NegCLIP: the anchor also sees all B hard negatives; the way back stays plain.
 
     1/2 [CE(s [A P^T | A N^T], B x 2B) + CE(s P A^T, B x B)], as TripletCLIP's reference code.
+    By `Sigmoid`, of which no one has published this: SigLIP's loss, and half of every hard
+    negative's, for the anchor alone is asked about it.
     """
     candidates = torch.cat((positive_BD, negative_BD))
     return (

@@ -95,10 +95,8 @@ class Tower(nn.Module):
         self.text.set_grad_checkpointing(enable)
 
     def scale(self) -> Float[Tensor, ""]:
-        """exp of the temperature; while it learns, held at 100 in place, as open_clip does; but not
-        beside a bias that learns, as SigLIP's, whose released towers have more."""
-        free = self.logit_bias is not None and self.logit_bias.requires_grad
-        if self.logit_scale.requires_grad and not free:
+        """exp of the temperature; while it learns, held at 100 in place, as open_clip does."""
+        if self.logit_scale.requires_grad:
             with torch.no_grad():
                 self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         return self.logit_scale.exp().squeeze()
@@ -170,7 +168,8 @@ def _load_directory(directory: Path, weights: bool) -> Tower:
         )
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in directory.iterdir()):
         raise FileNotFoundError(
-            f"{directory} holds no weights: {WEIGHTS} is missing. Copy it, or make the tower again."
+            f"{directory} holds no weights: {WEIGHTS} is missing. Copy it there, or make the tower "
+            "again."
         )
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
@@ -181,7 +180,7 @@ def _load_directory(directory: Path, weights: bool) -> Tower:
             return _load_rotary(directory, config, weights)
         return _from_open_clip(f"local-dir:{directory}", None, weights)
     except SafetensorError as error:
-        raise ValueError(f"{directory}: the weights are broken ({error}): copy them.") from error
+        raise ValueError(f"{directory}: broken weights ({error}). Copy them again.") from error
 
 
 def _load_rotary(directory: Path, config: dict, weights: bool) -> Tower:

@@ -105,6 +105,22 @@ def test_two_ranks_train_as_one_process(stage, micro_batches, plain, flags, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_two_ranks_train_as_one_process_by_sigmoid(stage, flags, tmp_path):
+    base = write_tower(tmp_path / "base", init_logit_bias=-5.0)
+    flags = [*flags, "--retention", "", "--tower", str(base), "--match", "sigmoid"]
+    found = []
+    for ranks, where in ((1, tmp_path / "one"), (2, tmp_path / "two")):
+        sizes = ["--per_device_train_batch_size", str(8 // ranks), "--edit_batch_size"]
+        sizes += [str(4 // ranks), "--output_dir", str(where)]
+        config = ["--deepspeed", write_config(stage, tmp_path)] if stage and ranks > 1 else []
+        launch(LAUNCHED if config else PLAIN, [*flags, *sizes, *config], ranks)
+        found.append((logged(where, "loss"), load_tower(str(where)).logit_bias))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=0)
+    assert found[0][1] != -5
+
+
+@pytest.mark.slow
 def test_retention_is_measured_in_bf16(flags, tmp_path):
     """DeepSpeed's weights are bf16 then, and so must be the held-out pictures."""
     sizes = ["--per_device_train_batch_size", "4", "--edit_batch_size", "2", "--bf16", "True"]

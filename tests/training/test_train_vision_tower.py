@@ -1,14 +1,18 @@
 import json
 import shutil
 
+import datasets
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
 from tests.tiny_tower import write_captions, write_edits, write_tower
 from training.quarantine import quarantined
+from training.recipe import read_recipe
 from training.stage import StageTrainer
-from training.train_vision_tower import LossWeights, TrainVisionTower, main
+from training.train_vision_tower import LossWeights, TrainVisionTower, main, read_rows
 from vision_tower.batches import PairCollator
 from vision_tower.towers import load_tower, save_tower
 
@@ -115,16 +119,46 @@ def test_the_other_parts_stay_as_they_are(learning, data, flags, tmp_path):
 
 
 def test_compiled_it_is_the_same(flags, tmp_path):
-    """By dynamo's tracing alone: what it hands on to is not ours."""
-    losses = {}
-    for backend in ([], ["--torch_compile_backend", "eager"]):
+    """By all but the compiler: what it is handed is ours."""
+    two = ["--gradient_accumulation_steps", "2", "--max_steps", "2", "--save_steps", "2"]
+    two += ["--per_device_train_batch_size", "3", "--edit_batch_size", "2"]
+    losses = []
+    for backend in ([], ["--torch_compile_backend", "aot_eager"]):
+        counters.clear()
         where = tmp_path / f"compiled{len(backend)}"
-        main(
-            [*flags, *backend, "--max_steps", "2", "--save_steps", "2", "--output_dir", str(where)]
-        )
-        losses[where] = torch.tensor([entry["loss"] for entry in logs(where, 2)])
-    torch.testing.assert_close(*losses.values(), rtol=1e-4, atol=0)
-    assert load_tower(str(where)).context_length == 248
+        main([*flags, *backend, *two, "--output_dir", str(where)])
+        assert (counters["frames"]["ok"] > 0) == bool(backend)
+        losses.append(torch.tensor([entry["loss"] for entry in logs(where, 2)]))
+        assert load_tower(str(where)).context_length == 248
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=0)
+
+
+def test_large_pictures_are_decoded_smaller(data, flags, tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture = Image.new("RGB", (256, 128))
+    picture.save(tmp_path / "a.jpg", exif=turned)
+    turns = [{"from": "gpt", "value": "A thing. It is black."}]
+    row = {"image": "a.jpg", "conversations": turns}
+    (tmp_path / "captions.json").write_text(json.dumps([row] * 6))
+    edit = {name: (tmp_path / "a.jpg").read_bytes() for name in ("source_image", "edited_image")}
+    edit |= dict.fromkeys(("source_caption", "target_caption", "edit_prompt"), "a thing")
+    datasets.Dataset.from_list([edit] * 4).to_parquet(tmp_path / "edits.parquet")
+    flags += ["--captions", f"{tmp_path}/captions.json", "--edits", f"{tmp_path}/edits.parquet"]
+    rows, _ = read_rows(read_recipe(TrainVisionTower, flags), load_tower(str(data / "rotary")))
+    edited = rows.edits[0]
+    for image in (rows.captions[0].image, edited.source_image, edited.edited_image):
+        assert image.size == (32, 64), "twice the tower's 16 pixels, upright"
+
+
+def test_a_finished_run_is_known_by_its_weights_said_otherwise(flags, monkeypatch):
+    main([*flags, "--max_steps", "1", "--loss_weights", "{hard_negative: 0.5}"])
+    monkeypatch.setattr(StageTrainer, "train", lambda *_, **__: pytest.fail("it trained"))
+    main(
+        [*flags, "--max_steps", "1", "--loss_weights", "{short: 1, long: 1.0, hard_negative: 0.5}"]
+    )
+    with pytest.raises(ValueError, match="made by another recipe"):
+        main([*flags, "--max_steps", "1"])
 
 
 def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
@@ -152,6 +186,8 @@ def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
         (["--tower", "nowhere"], "'nowhere' is neither"),
         (["--loss_weights", "{short: -1}"], "short: Input should be greater than or equal to 0"),
         (["--loss_weights", "{logn: 1}"], "logn: .*There are short, long, hard_negative"),
+        (["--loss_weights", "{long: .inf}"], "long: Input should be a finite number"),
+        (["--loss_weights", "{1: 2}"], "is no mapping of settings"),
         (["--match", "sigmoid"], "needs a tower with a logit_bias"),
     ],
 )

@@ -106,8 +106,7 @@ def test_sigmoid_is_open_clips():
     torch.testing.assert_close(clip_loss(image, text, SIGLIP), expected)
 
 
-def test_sigmoid_with_hard_negatives_is_the_equation():
-    """They are columns that are nobody's."""
+def test_by_sigmoid_hard_negatives_are_columns_that_are_nobodys():
     anchor, positive, negative = unit(0), unit(1), unit(2)
     told = negclip_loss(anchor, positive, negative, SIGLIP).item()
     forward = naive_sigmoid(anchor, torch.cat((positive, negative)), range(5), 9.0, -4.0)

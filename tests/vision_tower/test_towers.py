@@ -137,7 +137,7 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(base, tmp_path):
     refused("ViT-L-14-336:openai", ValueError, "ViT-L-14-336-quickgelu:openai")
     refused(tmp_path, FileNotFoundError, str(tmp_path), CONFIG, "checkpoints")
     (base / WEIGHTS).rename(tmp_path / "kept")
-    refused(base, FileNotFoundError, str(base), WEIGHTS, "Copy it, or")
+    refused(base, FileNotFoundError, str(base), WEIGHTS, "Copy it there")
     (base / WEIGHTS).write_bytes((tmp_path / "kept").read_bytes()[:5000])
     refused(base, ValueError, str(base), "broken")
     (base / CONFIG).write_text("{")
