@@ -73,7 +73,7 @@ def from_mapping(kind: type[Setting], entry: str) -> Setting:
         return kind(**told)
     except ValidationError as error:
         wrong = error.errors()[0]
-        known = ", ".join(setting.name for setting in fields(kind))
+        known = ", ".join(setting.name for setting in fields(cast("Any", kind)))
         raise ValueError(
             f"the entry {entry}: {wrong['loc'][0]}: {wrong['msg']}. There are {known}."
         ) from error

@@ -37,7 +37,6 @@ class Tokenizer:
     def __call__(self, captions: list[str]) -> Int[Tensor, "B L"]:
         return self.trimmed(self._tokenize(captions, context_length=self.context_length))
 
-    @torch.compiler.disable  # sizes follow from values
     def by_length(
         self, token_BL: Int[Tensor, "B L"]
     ) -> list[tuple[Int[Tensor, " _"], Int[Tensor, "_ _"]]]:
@@ -48,7 +47,6 @@ class Tokenizer:
         order = self._ends(token_BL).argsort()
         return [(rows, self.trimmed(token_BL[rows])) for rows in order.chunk(self.groups)]
 
-    @torch.compiler.disable
     def trimmed(self, token_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L2"]:
         """Without what follows the longest caption."""
         if not self._trims:
