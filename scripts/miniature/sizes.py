@@ -13,7 +13,7 @@ class Sizes:
     """
 
     pictures: int = 12_000
-    edit_pairs: int = 12_000
+    edit_pairs: int = 30_000
     held_out_pictures: int = 1_000
     held_out_pairs_per_kind: int = 60
     pope_pictures: int = 250
