@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole road on the miniature: four stages for two arms, benchmarks, and a report of the gain.
 #
-#   bash scripts/quickstart.sh             one seed: about 24 minutes on two cores
+#   bash scripts/quickstart.sh             one seed: about 22 minutes on two cores
 #   bash scripts/quickstart.sh --seeds 3   three seeds, pooled; the report shows each one's difference
 #
 # Interrupted, it goes on where it was: a finished step is recognised by its result.
@@ -46,7 +46,7 @@ for ((seed = 42; seed < 42 + seeds; seed++)); do # 42 is what the stages take by
   say "Seed $seed, CLIP-IN arm, stage 1 of 4: the text encoder gets rotary positions. About 1 minute."
   python training/adapt_text_encoder.py $recipes/adapt_text_encoder.yaml --seed $seed \
     --tower $base --output_dir $run/clip-in/text-encoder
-  say "Seed $seed, CLIP-IN arm, stage 2 of 4: both encoders learn detail. About 14 minutes."
+  say "Seed $seed, CLIP-IN arm, stage 2 of 4: both encoders learn detail. About 13 minutes."
   python training/train_vision_tower.py $recipes/train_vision_tower.yaml --seed $seed \
     --tower $run/clip-in/text-encoder --output_dir $run/clip-in/tower
   multimodal "Seed $seed, CLIP-IN" $run/clip-in/tower $run/clip-in $seed
