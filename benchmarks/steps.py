@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -20,7 +20,13 @@ from open_clip_train.params import parse_args
 from open_clip_train.train import train_one_epoch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from training.arguments import StageArguments
 from training.contrastive import ContrastiveTrainer
@@ -140,7 +146,9 @@ class FoveaTurn(TrainerCallback):
         self.losses.append(self.trainer.state.log_history[0]["loss"])
         return (self._end - self._start) / (self.trainer.args.max_steps - 1)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         if state.global_step == 1:
             self._start = now(args.device.type)
         if state.global_step == args.max_steps:

@@ -58,24 +58,24 @@ def read_recipe(stage: type[Stage], argv: Sequence[str] | None = None) -> Stage:
         parser.error(str(error))
 
 
-def from_mapping(kind: type[Setting], entry: str) -> Setting:
+def from_mapping(kind: type[Setting], text: str) -> Setting:
     """A setting that is a mapping, of its text: `kind` is a dataclass of pydantic.
 
-    Raises ValueError that names the entry and what it may have.
+    Raises ValueError that names the setting and what it may hold.
     """
     try:
-        told = yaml.safe_load(entry)
+        told = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"the entry {entry} is not valid YAML: {error}") from error
+        raise ValueError(f"the setting {text} is not valid YAML: {error}") from error
     if not isinstance(told, dict) or not all(isinstance(name, str) for name in told):
-        raise ValueError(f"the entry {entry!r} is no mapping of settings, {{name: value, ...}}.")
+        raise ValueError(f"the setting {text!r} is no mapping, {{name: value, ...}}.")
     try:
         return kind(**told)
     except ValidationError as error:
         wrong = error.errors()[0]
         known = ", ".join(setting.name for setting in fields(cast("Any", kind)))
         raise ValueError(
-            f"the entry {entry}: {wrong['loc'][0]}: {wrong['msg']}. There are {known}."
+            f"the setting {text}: {wrong['loc'][0]}: {wrong['msg']}. There are {known}."
         ) from error
 
 

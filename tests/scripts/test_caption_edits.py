@@ -185,9 +185,9 @@ def test_captions_are_one_line_each(
     assert found["brush.parquet:0"] == (source, f"{len(told)} letters")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def refusal(capsys: pytest.CaptureFixture[str], output: Path, edits: Path, *more: object) -> str:
     with pytest.raises(SystemExit):
-        run(*arguments)  # type: ignore[arg-type]
+        run(output, edits, *more)
     return capsys.readouterr().err
 
 

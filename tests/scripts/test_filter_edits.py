@@ -55,9 +55,9 @@ def run(output: Path, edits: Path, *more: object) -> None:
     filter_edits.main([str(word) for word in (output, "--edits", edits, *common, *more)])
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def refusal(capsys: pytest.CaptureFixture[str], output: Path, edits: Path, *more: object) -> str:
     with pytest.raises(SystemExit):
-        run(*arguments)  # type: ignore[arg-type]
+        run(output, edits, *more)
     return capsys.readouterr().err
 
 

@@ -76,6 +76,12 @@ def flags(data, output_dir, *more):
     ]
 
 
+def on_captions(data, steps):
+    """Stage 2 without edit pairs."""
+    weights = ["--loss_weights", "{hard_negative: 0}"]
+    return ["--tower", str(data / "rotary"), *weights, "--max_steps", str(steps)]
+
+
 def retention(data, floor):
     entry = f"{data}/held-out/captions.json"
     return ["--retention", f"{{captions: [{entry}], classes: {data}/classes, floor: {floor}}}"]
@@ -97,14 +103,7 @@ def test_a_collapse_stops_the_run_with_the_numbers(data, tmp_path):
 
 
 def test_it_is_measured_every_so_often_and_changes_nothing(data, tmp_path):
-    more = [
-        "--tower",
-        str(data / "rotary"),
-        "--loss_weights",
-        "{hard_negative: 0}",
-        "--max_steps",
-        "8",
-    ]
+    more = on_captions(data, 8)
     train_vision_tower.main(flags(data, tmp_path / "watched", *more, *retention(data, 0)))
     assert [entry["step"] for entry in history(tmp_path / "watched", 8)] == [0, 3, 6, 8]
     train_vision_tower.main(flags(data, tmp_path / "plain", *more))
@@ -113,14 +112,7 @@ def test_it_is_measured_every_so_often_and_changes_nothing(data, tmp_path):
 
 
 def test_a_resumed_run_is_held_to_what_it_began_with(data, tmp_path):
-    more = [
-        "--tower",
-        str(data / "rotary"),
-        "--loss_weights",
-        "{hard_negative: 0}",
-        "--max_steps",
-        "8",
-    ]
+    more = on_captions(data, 8)
     run = flags(data, tmp_path / "o", *more, *retention(data, 0), "--save_total_limit", "2")
     train_vision_tower.main(run)
     first = (tmp_path / "o" / "retention.json").read_text()
@@ -135,15 +127,7 @@ def test_a_resumed_run_is_held_to_what_it_began_with(data, tmp_path):
 
 
 def test_another_floor_goes_on(data, tmp_path):
-    more = [
-        "--tower",
-        str(data / "rotary"),
-        "--loss_weights",
-        "{hard_negative: 0}",
-        "--max_steps",
-        "6",
-    ]
-    more += ["--learning_rate", "10", "--save_steps", "2"]
+    more = [*on_captions(data, 6), "--learning_rate", "10", "--save_steps", "2"]
     with pytest.raises(ValueError, match="has lost what it could"):
         train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 1)))
     train_vision_tower.main(flags(data, tmp_path / "o", *more, *retention(data, 0)))

@@ -152,27 +152,18 @@ def test_large_pictures_are_decoded_smaller(data, flags, tmp_path):
 
 
 def test_a_finished_run_is_known_by_its_weights_said_otherwise(flags, monkeypatch):
-    main([*flags, "--max_steps", "1", "--loss_weights", "{hard_negative: 0.5}"])
+    flags += ["--max_steps", "1"]
+    main([*flags, "--loss_weights", "{hard_negative: 0.5}"])
     monkeypatch.setattr(StageTrainer, "train", lambda *_, **__: pytest.fail("it trained"))
-    main(
-        [*flags, "--max_steps", "1", "--loss_weights", "{short: 1, long: 1.0, hard_negative: 0.5}"]
-    )
+    main([*flags, "--loss_weights", "{short: 1, long: 1.0, hard_negative: 0.5}"])
     with pytest.raises(ValueError, match="made by another recipe"):
-        main([*flags, "--max_steps", "1"])
+        main(flags)
 
 
 def test_without_hard_negatives_no_edit_is_needed(flags, tmp_path):
     place = flags.index("--edits")
-    main(
-        [
-            *flags[:place],
-            *flags[place + 2 :],
-            "--loss_weights",
-            "{hard_negative: 0}",
-            "--max_steps",
-            "2",
-        ]
-    )
+    without = [*flags[:place], *flags[place + 2 :], "--loss_weights", "{hard_negative: 0}"]
+    main([*without, "--max_steps", "2"])
     assert "hard_negative" not in logs(tmp_path / "tower", 2)[0]
 
 
