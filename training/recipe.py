@@ -68,7 +68,7 @@ def from_mapping(kind: type[Setting], text: str) -> Setting:
     except yaml.YAMLError as error:
         raise ValueError(f"the setting {text} is not valid YAML: {error}") from error
     if not isinstance(told, dict) or not all(isinstance(name, str) for name in told):
-        raise ValueError(f"the setting {text!r} is no mapping, {{name: value, ...}}.")
+        raise ValueError(f"the setting {text!r} is no mapping of settings, {{name: value, ...}}.")
     try:
         return kind(**told)
     except ValidationError as error:
