@@ -35,7 +35,7 @@ from transformers import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mllm.language_head import require_plain_head
-from mllm.template import IMAGE_TOKEN, VICUNA_SYSTEM, prepare_tokenizer
+from mllm.template import prepare_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def assemble(
     language_model: str,
     directory: str | Path,
     *,
-    system: str = VICUNA_SYSTEM,
+    system: str | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> None:
@@ -78,21 +78,22 @@ def assemble(
         vision_tower: a tower directory (its `vision/` is used), or a CLIP or SigLIP model.
         language_model: any causal language model with a fast tokenizer and a plain output layer.
         directory: where to write. It appears only when complete.
-        system: the sentence that opens every conversation; "" for none.
+        system: the sentence that opens every conversation; None: the language model's own, or
+            Vicuna's if it has no chat template. Vicuna's form does without one for "".
         dtype: of the stored weights.
         seed: of the projector's random weights.
 
-    Raises ValueError if the tower is neither CLIP nor SigLIP or lacks weights, or the tokenizer or
-    the output layer cannot serve; OSError if a part cannot be opened.
+    Raises ValueError if the tower is neither CLIP nor SigLIP or lacks weights, or the tokenizer,
+    its chat template or the output layer cannot serve; OSError if a part cannot be opened.
     """
     selection, tower, image_processor = _load_tower(vision_tower, dtype)
     # Generation continues at the right end of a batch; given here, the side is saved as well.
     tokenizer = AutoTokenizer.from_pretrained(language_model, padding_side="left")
-    prepare_tokenizer(tokenizer, system)
+    image_token = prepare_tokenizer(tokenizer, system)
     text_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
     require_plain_head(text_model, language_model)
     _grow_embeddings(text_model, len(tokenizer))
-    model = _join(selection, tower, text_model, tokenizer, seed)
+    model = _join(selection, tower, text_model, tokenizer, image_token, seed)
     processor = LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
@@ -100,6 +101,7 @@ def assemble(
         vision_feature_select_strategy=selection.strategy,
         num_additional_image_tokens=selection.class_tokens,
         chat_template=tokenizer.chat_template,
+        image_token=image_token,
     )
     _write(model, processor, Path(directory))
     logger.info("%s: %d image tokens a picture", directory, image_token_count(model.config))
@@ -185,6 +187,7 @@ def _join(
     tower: PreTrainedModel,
     text_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    image_token: str,
     seed: int,
 ) -> LlavaForConditionalGeneration:
     """One LLaVA around the loaded parts, with no copy of their weights."""
@@ -192,7 +195,7 @@ def _join(
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text_model.config,
-        image_token_index=cast("int", tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)),
+        image_token_index=cast("int", tokenizer.convert_tokens_to_ids(image_token)),
         projector_hidden_act="gelu",
         # LLaVA-1.5: the last layer of CLIP serves its class token, the patches of the one before
         # tell more.

@@ -92,7 +92,7 @@ def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: flo
 
 
 def assemble_once(
-    args: LlavaArguments, vision_tower: str, language_model: str, system: str
+    args: LlavaArguments, vision_tower: str, language_model: str, system: str | None
 ) -> Path:
     """Assemble the model on the first process; every process then opens the directory.
 

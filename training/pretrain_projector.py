@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mllm.template import VICUNA_SYSTEM
 from training.llava import (
     LlavaArguments,
     assemble_once,
@@ -33,8 +32,9 @@ class PretrainProjector(LlavaArguments):
         default="", metadata={"help": "Tower directory, or a CLIP or SigLIP model."}
     )
     language_model: str = field(default="", metadata={"help": "Directory or hub id of the LLM."})
-    system: str = field(
-        default=VICUNA_SYSTEM, metadata={"help": "Sentence that opens each conversation."}
+    system: str | None = field(
+        default=None,
+        metadata={"help": "Sentence that opens each conversation; default: the LLM's own, if any."},
     )
 
     learning_rate: float = field(default=1e-3, metadata={"help": "Of the projector."})

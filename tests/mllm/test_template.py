@@ -3,6 +3,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
 from mllm.template import chat_template, prepare_tokenizer
+from mllm.turns import vicuna
 from tests.tiny_llava import picture
 
 TURNS = [
@@ -47,21 +48,39 @@ def test_a_system_message_replaces_the_stored_sentence(llava):
     text = tokenizer.apply_chat_template(
         [{"role": "system", "content": "sing"}, TURNS[0]], tokenize=False
     )
-    assert text == "<s>sing USER: <image>\nwhat "
+    assert text == "<s>sing USER: <image>\nwhat"
 
 
 def test_an_unknown_role_is_refused(llava):
     tokenizer = AutoTokenizer.from_pretrained(llava)
-    with pytest.raises(Exception, match="unknown role 'tool'"):
+    with pytest.raises(Exception, match="'tool' cannot stand here: use system first, user and"):
         tokenizer.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
 
 
 def test_a_system_sentence_with_quotes_and_our_own_words_survives():
-    sentence = 'It\'s "BOS\n" {{ IMAGE }} SYSTEM é'
+    sentence = 'It\'s "BOS\n" {{ turns }} TURNS "system": null, é'
     tokenizer = _byte_level_tokenizer()
-    tokenizer.chat_template = chat_template(sentence, bos=False)
+    tokenizer.chat_template = chat_template(vicuna(tokenizer).opened_with(sentence), "<image>")
     text = tokenizer.apply_chat_template([{"role": "user", "content": "q"}], tokenize=False)
-    assert text == f"{sentence} USER: q "
+    assert text == f"<|bos|>{sentence} USER: q"
+
+
+def test_of_several_pictures_each_stands_where_it_is(llava):
+    tokenizer = AutoTokenizer.from_pretrained(llava)
+    content = [
+        {"type": "text", "text": "is "},
+        {"type": "image"},
+        {"type": "text", "text": "like "},
+        {"type": "image_url", "image_url": {"url": "x"}},
+    ]
+    text = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    assert text == "<s>be brief USER: is <image>\nlike <image>\n"
+
+
+def test_content_of_an_unknown_kind_is_refused(llava):
+    tokenizer = AutoTokenizer.from_pretrained(llava)
+    with pytest.raises(Exception, match="unknown content 'audio': use image and text"):
+        tokenizer.apply_chat_template([{"role": "user", "content": [{"type": "audio"}]}])
 
 
 def test_every_road_gives_exactly_one_bos(llava):
@@ -104,7 +123,7 @@ def test_a_byte_level_tokenizer_keeps_its_bos_habit(bos, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     message = [{"role": "user", "content": "what is"}]
     text = tokenizer.apply_chat_template(message, tokenize=False)
-    assert text == ("<|bos|>" if bos else "") + "USER: what is "
+    assert text == ("<|bos|>" if bos else "") + "USER: what is"
     assert tokenizer(text).input_ids == tokenizer.apply_chat_template(message, return_dict=False)
     assert tokenizer(text).input_ids.count(0) == bos
     assert tokenizer.pad_token == "<|eos|>"
