@@ -1,90 +1,93 @@
 """From conversations to a batch: one tokenisation, labels from the template's own generation spans.
 
-Shapes: B rows, T tokens, K kept positions, N pictures.
+Shapes: B packs, T tokens, K kept positions, N pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from transformers import LlavaProcessor
-from transformers.image_utils import load_image
 
 from mllm.conversations import Conversation, ConversationError
+from mllm.packs import OpenedRow
 
 IGNORED = -100
-# A token covers at least one byte of text; what normalisation and a first word boundary may add.
-_MARGIN = 32
 
 
-@dataclass
-class _Row:
-    """One tokenised conversation, placeholders expanded. All three have the same length."""
+class Encoded(NamedTuple):
+    """One tokenised conversation, placeholders expanded; as many labels as ids."""
 
     input_ids: list[int]
-    attention_mask: list[int]
     labels: list[int]
 
 
 class Collator:
-    """Turns a list of `Conversation` into the arguments of `LlavaForConditionalGeneration.forward`,
-    and `row_ids` for the trainer's messages.
+    """Turns packs of rows into the arguments of `LlavaForConditionalGeneration.forward`, and
+    `row_ids` for the trainer's messages.
 
-    Besides the usual tensors a batch holds `logits_to_keep` [K], the positions where any row
+    The rows of a pack stand end to end, and positions begin anew at each: without a mask
+    transformers' models read that as sequences which do not see each other. What fills a batch up,
+    and the blank picture of one that has none, are such sequences of their own.
+
+    Besides the usual tensors a batch holds `logits_to_keep` [K], the positions where any pack
     predicts a supervised token, and `shift_labels` [B, K], what they predict: the
     vocabulary-sized logits are computed there alone. Trainer counts `shift_labels` for its
     normalisation, so the loss is the mean over the supervised tokens of the global batch.
     """
 
-    def __init__(self, processor: LlavaProcessor, image_tokens: int, max_length: int) -> None:
+    def __init__(
+        self,
+        processor: LlavaProcessor,
+        image_tokens: int,
+        max_length: int,
+        *,
+        one_sequence: bool = False,
+    ) -> None:
         """
         Args:
             processor: of the checkpoint that is trained.
             image_tokens: placeholders per picture, see `mllm.assemble.image_token_count`.
             max_length: tokens a row may have, pictures included; longer rows lose their end.
+            one_sequence: lay all packs of a batch end to end, B = 1.
         """
         self.processor = processor
         self.image_tokens = image_tokens
         self.max_length = max_length
+        self.one_sequence = one_sequence
 
-    def __call__(self, rows: Sequence[Conversation]) -> dict[str, Any]:
-        encoded = self._encode(rows)
-        pictures = [_open_picture(row) for row in rows if row.image is not None]
+    def __call__(self, packs: Sequence[Sequence[OpenedRow]]) -> dict[str, Any]:
+        rows = [row for pack in packs for row in pack]
+        packs = [rows] if self.one_sequence else packs
+        encoded = iter(self.encode([row.conversation for row in rows]))
+        sequences = [[next(encoded) for _ in pack] for pack in packs]
+        pictures = [picture for row in rows for picture in row.pictures]
         if not pictures:
-            pictures = [self._append_blank(encoded)]
-        batch = self._pad(encoded)
+            pictures = [self._append_blank(sequences)]
+        batch = self._laid_out(sequences)
         images = self.processor.image_processor(images=pictures, return_tensors="pt")
         batch["pixel_values"] = images["pixel_values"]
         batch |= _supervised_positions(batch["labels"])
-        # The model would fill a key-value cache in training too, for nobody.
-        return {**batch, "use_cache": False, "row_ids": [row.source for row in rows]}
+        # The model would fill a key-value cache in training too, for nobody, and with one it would
+        # let the rows of a pack see each other.
+        return {
+            **batch,
+            "use_cache": False,
+            "row_ids": [row.conversation.source for row in rows],
+        }
 
-    def check_lengths(self, rows: Sequence[Conversation]) -> None:
-        """Raise now for a row whose first answer would be cut off whole, instead of in
-        mid-training.
-
-        Only rows with more bytes than there is room for tokens can be such; nobody else is
-        tokenised.
-        """
-        opening = self.processor.tokenizer.apply_chat_template(
-            [{"role": "user", "content": ""}], add_generation_prompt=True, return_dict=True
-        )
-        room = self.max_length - len(opening["input_ids"]) - _MARGIN
-        for row in rows:
-            pictures = 0 if row.image is None else self.image_tokens
-            if len(row.turns[0].encode()) > room - pictures:
-                self._encode([row])
-
-    def _encode(self, rows: Sequence[Conversation]) -> list[_Row]:
+    def encode(self, rows: Sequence[Conversation]) -> list[Encoded]:
         """Tokenise all rows at once. The placeholder is expanded afterwards: it is one special
         token that merges with nothing, so this equals tokenising 576 of them and costs
-        nothing."""
+        nothing.
+
+        Raises ConversationError for a row of which nothing can be learned.
+        """
         tokens = self.processor.tokenizer.apply_chat_template(
-            [row.messages() for row in rows],
+            [row.messages for row in rows],
             tokenize=True,
             return_dict=True,
             return_assistant_tokens_mask=True,
@@ -96,64 +99,62 @@ class Collator:
             )
         ]
 
-    def _expand(self, row: Conversation, ids: list[int], spoken: list[int]) -> _Row:
+    def _expand(self, row: Conversation, ids: list[int], spoken: list[int]) -> Encoded:
         labels = [token if said else IGNORED for token, said in zip(ids, spoken, strict=True)]
         image_id = self.processor.image_token_id
-        if row.image is not None:
-            at = ids.index(image_id)
-            if at + self.image_tokens > self.max_length:
+        if ids.count(image_id) != len(row.pictures):
+            raise ConversationError(
+                f"{row.source}: the text itself holds {self.processor.image_token!r}, which stands "
+                "for a picture here: take it out"
+            )
+        wide_ids, wide_labels = [], []
+        for token, label in zip(ids, labels, strict=True):
+            width = self.image_tokens if token == image_id else 1
+            if token == image_id and len(wide_ids) + width > self.max_length:
                 raise ConversationError(
-                    f"{row.source}: max_length={self.max_length} cuts into the picture's "
+                    f"{row.source}: max_length={self.max_length} cuts into a picture's "
                     f"{self.image_tokens} tokens: raise max_length"
                 )
-            ids = [*ids[:at], *[image_id] * self.image_tokens, *ids[at + 1 :]]
-            labels = [*labels[:at], *[IGNORED] * self.image_tokens, *labels[at + 1 :]]
-        ids, labels = ids[: self.max_length], labels[: self.max_length]
-        if all(label == IGNORED for label in labels):
+            wide_ids += [token] * width
+            wide_labels += [label] * width
+        told = Encoded(wide_ids[: self.max_length], wide_labels[: self.max_length])
+        if all(label == IGNORED for label in told.labels):
             raise ConversationError(
                 f"{row.source}: nothing is left to learn within max_length={self.max_length}: "
                 "raise max_length or shorten the first question"
             )
-        return _Row(ids, [1] * len(ids), labels)
+        return told
 
-    def _append_blank(self, encoded: list[_Row]) -> Image.Image:
-        """Give a text-only batch one blank picture, masked and unlabelled, behind its shortest row.
+    def _append_blank(self, sequences: list[list[Encoded]]) -> Image.Image:
+        """Give a text-only batch one blank picture, unlabelled, behind its shortest pack.
 
         Every rank then runs tower and projector once per batch, whatever its rows are: under
         ZeRO-3 a rank that skipped them would wait for ever (DeepSpeed #7170), and with only the
         projector trainable the loss would have no gradient. Nothing attends to it, so the loss is
         the same to the last bit.
         """
-        shortest = min(encoded, key=lambda row: len(row.input_ids))
-        shortest.input_ids += [self.processor.image_token_id] * self.image_tokens
-        shortest.attention_mask += [0] * self.image_tokens
-        shortest.labels += [IGNORED] * self.image_tokens
+        shortest = min(sequences, key=_length)
+        tokens = [self.processor.image_token_id] * self.image_tokens
+        shortest.append(Encoded(tokens, [IGNORED] * self.image_tokens))
         size = self.processor.image_processor.size
         side = size["shortest_edge"] or size["height"]
         return Image.new("RGB", (side, side))
 
-    def _pad(self, encoded: list[_Row]) -> dict[str, torch.Tensor]:
-        length = max(len(row.input_ids) for row in encoded)
-
-        def stack(lists: list[list[int]], filler: int) -> torch.Tensor:
-            return torch.tensor([values + [filler] * (length - len(values)) for values in lists])
-
+    def _laid_out(self, sequences: list[list[Encoded]]) -> dict[str, torch.Tensor]:
+        longest = max(map(_length, sequences))
         pad = self.processor.tokenizer.pad_token_id
-        return {
-            "input_ids": stack([row.input_ids for row in encoded], pad),
-            "attention_mask": stack([row.attention_mask for row in encoded], 0),
-            "labels": stack([row.labels for row in encoded], IGNORED),
-        }
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
+        for rows in sequences:
+            free = longest - _length(rows)
+            filled = [*rows, Encoded([pad] * free, [IGNORED] * free)]
+            columns["input_ids"].append([token for row in filled for token in row.input_ids])
+            columns["labels"].append([label for row in filled for label in row.labels])
+            columns["position_ids"].append([at for row in filled for at in range(len(row.labels))])
+        return {name: torch.tensor(values) for name, values in columns.items()}
 
 
-def _open_picture(row: Conversation) -> Image.Image:
-    try:
-        return load_image(str(row.image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConversationError(
-            f"{row.source}: the image {row.image} cannot be decoded ({error}): replace the file or "
-            "remove the row"
-        ) from error
+def _length(rows: list[Encoded]) -> int:
+    return sum(len(row.input_ids) for row in rows)
 
 
 def _supervised_positions(labels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,25 +1,35 @@
-"""Reader of conversations in LLaVA's json, as LLaVA-Pretrain and LLaVA-Instruct ship it.
+"""Conversations with pictures, of LLaVA's form or as transformers' chat messages.
 
-    [{"id": "1", "image": "coco/1.jpg", "conversations": [
-        {"from": "human", "value": "<image>\\nWhat is this?"}, {"from": "gpt", "value": "A cat."}]}]
+    {"id": "1", "image": "coco/1.jpg", "conversations": [
+        {"from": "human", "value": "<image>\\nWhat is this?"}, {"from": "gpt", "value": "A cat."}]}
+    {"images": [...], "messages": [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]},
+        {"role": "assistant", "content": "A cat."}]}
 
-Rows without `image` are text only. Everything that can be known without decoding a picture is
-checked here, before training: one `ConversationError` names file, row and remedy.
+A row has one picture (`image`), several (`image` or `images` as a list) or none; each is a path, or
+holds its bytes. A turn's `<image>` comes first if it is the row's only picture, as in LLaVA; of
+several, each stands where it is.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
-
 from mllm.template import IMAGE_TOKEN
 
-_ROLES = ("human", "gpt")
+ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+}
+Message = dict[str, Any]
+Picture = Path | bytes
 
 
 class ConversationError(ValueError):
@@ -28,115 +38,164 @@ class ConversationError(ValueError):
 
 @dataclass(frozen=True)
 class Conversation:
-    """One row. `turns` alternate human, assistant, human, …; no turn holds `<image>`: the
-    picture, when there is one, stands before the first question (LLaVA moves it there too)."""
+    """One row: what was said, as transformers' chat messages, and the pictures it speaks of, whose
+    places there are items without data, or `<image>`."""
 
-    source: str  # "file: row id", for messages
-    image: Path | None
-    turns: tuple[str, ...]
-
-    def messages(self) -> list[dict[str, Any]]:
-        """The row as transformers' chat messages; the picture is an item without data."""
-        messages = []
-        for position, turn in enumerate(self.turns):
-            role = ("user", "assistant")[position % 2]
-            content: str | list[dict[str, str]] = turn
-            if position == 0 and self.image is not None:
-                content = [{"type": "image"}, {"type": "text", "text": turn}]
-            messages.append({"role": role, "content": content})
-        return messages
+    source: str  # "file: row number (id ...)", for messages
+    messages: list[Message]
+    pictures: tuple[Picture, ...]
 
 
-class Conversations(Dataset[Conversation]):
-    """All rows of several files, in the order of the files."""
+def read_conversation(values: Mapping[str, Any], source: str, image_root: Path) -> Conversation:
+    """A row of either form.
 
-    def __init__(self, files: Iterable[str | Path], image_root: str | Path) -> None:
-        """Read and check every row.
+    What cannot be learned is left out: answers before the first question, as in LLaVA, and a last
+    question without an answer.
 
-        Args:
-            files: LLaVA json files.
-            image_root: the folder that the rows' `image` paths are relative to.
+    Args:
+        values: of the row.
+        source: its file and number.
+        image_root: the folder that its paths of pictures are relative to.
 
-        Raises:
-            ConversationError: the first row that is wrong.
-        """
-        self.rows = [row for file in files for row in _read_file(Path(file), Path(image_root))]
-        if not self.rows:
-            raise ConversationError("the conversation files hold no row: give at least one")
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Conversation:
-        return self.rows[index]
-
-
-def _read_file(file: Path, image_root: Path) -> list[Conversation]:
-    if not file.is_file():
-        raise ConversationError(f"{file} does not exist: check `conversations` in the recipe")
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConversationError(f"{file} is no JSON ({error}): repair or write it again") from error
-    if not isinstance(rows, list):
-        raise ConversationError(f"{file} holds no JSON list of rows: wrap the rows in [ ]")
-    return [_read_row(row, position, file, image_root) for position, row in enumerate(rows)]
+    Raises ConversationError.
+    """
+    source = f"{source} (id {values.get('id', 'absent')})"
+    stored = [one for name in ("image", "images") for one in _listed(values.get(name))]
+    if values.get("messages") is not None:
+        messages, inside = _read_messages(values["messages"], source)
+        stored = inside or stored
+    else:
+        messages = _read_turns(values.get("conversations"), source)
+    pictures = tuple(_picture(one, image_root, source) for one in stored)
+    _require_places(messages, len(pictures), source)
+    if len(pictures) == 1:
+        messages = [_picture_first(message) for message in messages]
+    return Conversation(source, _answered(messages, source), pictures)
 
 
-def _read_row(row: Any, position: int, file: Path, image_root: Path) -> Conversation:
-    if not isinstance(row, dict):
-        raise ConversationError(f"{file}: row {position} is no object: remove or repair it")
-    source = f"{file}: row {position} (id {row.get('id', 'absent')})"
-    turns = _read_turns(row.get("conversations"), source)
-    name = row.get("image")
-    if name is not None and not isinstance(name, str):
-        raise ConversationError(f"{source}: `image` must be one path, not {name!r}")
-    image = None if name is None else image_root / name
-    turns[0] = _without_placeholder(turns, image, source)
-    if image is not None and not image.is_file():
+def _listed(stored: Any) -> list[Any]:
+    if stored is None:
+        return []
+    return list(stored) if isinstance(stored, (list, tuple)) else [stored]
+
+
+def _picture(stored: Any, root: Path, source: str) -> Picture:
+    """A picture as a row holds it: a path, bytes, or `datasets`' struct of both."""
+    if isinstance(stored, dict):
+        stored = stored.get("bytes") or stored.get("path")
+    if isinstance(stored, bytes) and stored:
+        return stored
+    if not isinstance(stored, str) or not stored:
+        raise ConversationError(f"{source}: {stored!r:.80} is no picture: give its path or bytes")
+    # By the words of the path: what lies in the root may be a link to elsewhere.
+    if not Path(os.path.normpath(root.absolute() / stored)).is_relative_to(root.absolute()):
+        raise ConversationError(f"{source}: the path {stored} leads out of {root}: mend the row")
+    return root / stored
+
+
+def _read_turns(turns: Any, source: str) -> list[Message]:
+    """LLaVA's `conversations`."""
+    if not isinstance(turns, list) or not turns:
         raise ConversationError(
-            f"{source}: the image {image} does not exist: check `image_root`, add the file or "
-            "remove the row"
+            f"{source}: `conversations` must be a list of turns, or `messages`: mend the row"
         )
-    return Conversation(source, image, tuple(turns))
-
-
-def _read_turns(turns: Any, source: str) -> list[str]:
-    if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
-        raise ConversationError(
-            f"{source}: `conversations` must be question and answer in turn, each question answered"
-        )
-    values = []
+    messages = []
     for position, turn in enumerate(turns):
-        expected = _ROLES[position % 2]
-        if not isinstance(turn, dict) or turn.get("from") != expected:
+        if not isinstance(turn, dict) or turn.get("from") not in ROLES:
             raise ConversationError(
-                f'{source}: turn {position} must be {{"from": "{expected}", "value": …}}, '
+                f'{source}: turn {position} must be {{"from": "human" or "gpt", "value": …}}, '
                 f"not {str(turn)[:80]}"
             )
-        value = turn.get("value")
-        if not isinstance(value, str) or not value.strip():
+        text = _require_text(turn.get("value"), position, source)
+        messages.append({"role": ROLES[turn["from"]], "content": text})
+    return messages
+
+
+def _read_messages(told: Any, source: str) -> tuple[list[Message], list[Any]]:
+    """transformers' messages without the data of their pictures, and that data, of those that have
+    it in place."""
+    if not isinstance(told, list) or not told:
+        raise ConversationError(f"{source}: `messages` must be a list of messages: mend the row")
+    messages, inside = [], []
+    for position, message in enumerate(told):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise ConversationError(
-                f"{source}: turn {position} ({expected}) has no text: fill it or remove the row"
+                f"{source}: message {position} must have a role, user or assistant, and content, "
+                f"not {str(message)[:80]}"
             )
-        values.append(value)
-    return values
+        content = message.get("content")
+        if isinstance(content, list):
+            content = [_item(item, inside, position, source) for item in content]
+            words = "".join(item["text"] for item in content if item["type"] == "text")
+            _require_text(words, position, source)
+        else:
+            content = _require_text(content, position, source)
+        messages.append({"role": ROLES[message["role"]], "content": content})
+    return messages, inside
 
 
-def _without_placeholder(turns: list[str], image: Path | None, source: str) -> str:
-    """The first question without its `<image>`, after checking that the row holds as many as it
-    needs."""
-    found = [
-        position for position, turn in enumerate(turns) for _ in range(turn.count(IMAGE_TOKEN))
-    ]
-    if image is None and found:
+def _item(item: Any, inside: list[Any], position: int, source: str) -> dict[str, str]:
+    kind = item.get("type") if isinstance(item, dict) else None
+    if kind == "text" and isinstance(item.get("text"), str) and IMAGE_TOKEN not in item["text"]:
+        return {"type": "text", "text": item["text"]}
+    if kind != "image":
         raise ConversationError(
-            f"{source}: turn {found[0]} says {IMAGE_TOKEN} but the row has no `image`: add the "
-            "path or remove the placeholder"
+            f"{source}: message {position} holds {item!r:.80}: an item is an image, or text "
+            f"without {IMAGE_TOKEN}"
         )
-    if image is not None and found != [0]:
+    data = [item[name] for name in ("image", "path") if item.get(name) is not None]
+    inside += data[:1]
+    return {"type": "image"}
+
+
+def _require_text(text: Any, position: int, source: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise ConversationError(f"{source}: turn {position} has no text: fill it or remove the row")
+    return text
+
+
+def _places(message: Message) -> int:
+    content = message["content"]
+    if isinstance(content, str):
+        return content.count(IMAGE_TOKEN)
+    return sum(item["type"] == "image" for item in content)
+
+
+def _require_places(messages: Iterable[Message], pictures: int, source: str) -> None:
+    """As many places as pictures, and none in what the model says."""
+    found = {"user": 0, "assistant": 0, "system": 0}
+    for message in messages:
+        found[message["role"]] += _places(message)
+    if found["assistant"] or found["system"]:
+        raise ConversationError(f"{source}: {IMAGE_TOKEN} stands in what is not asked: remove it")
+    if found["user"] != pictures:
         raise ConversationError(
-            f"{source}: a row with `image` needs {IMAGE_TOKEN} exactly once, in the first human "
-            f"turn (found in turns {found})"
+            f"{source}: the row has {pictures} pictures and {found['user']} {IMAGE_TOKEN} in its "
+            "questions: add or remove some"
         )
-    return turns[0].replace(IMAGE_TOKEN, "").strip()
+
+
+def _picture_first(message: Message) -> Message:
+    """The template puts the only picture of a list before its text."""
+    content = message["content"]
+    if isinstance(content, str) and IMAGE_TOKEN in content:
+        text = content.replace(IMAGE_TOKEN, "").strip()
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+    return {**message, "content": content}
+
+
+def _answered(messages: list[Message], source: str) -> list[Message]:
+    """A system sentence if there is one, then question and answer in turn."""
+    start = messages[:1] if messages[0]["role"] == "system" else []
+    turns = messages[len(start) :]
+    while turns and turns[0]["role"] == "assistant":
+        turns = turns[1:]
+    if turns and turns[-1]["role"] == "user":
+        _require_places(turns[-1:], 0, source)
+        turns = turns[:-1]
+    expected = ["user", "assistant"] * (len(turns) // 2)
+    if not turns or [turn["role"] for turn in turns] != expected:
+        raise ConversationError(
+            f"{source}: after a system sentence, if any, question and answer must follow in turn"
+        )
+    return [*start, *turns]

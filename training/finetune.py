@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from training.llava import (
-    LlavaArguments,
     keep_in_eval,
     llava_trainer,
     open_llava,
     save_llava,
     unused_tower_parts,
 )
+from training.llava_arguments import LlavaArguments
 from training.recipe import read_recipe
 from training.stage import is_finished, one_message, run_stage, start_logging
 
@@ -41,7 +41,7 @@ class Finetune(LlavaArguments):
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Times 8 GPUs: 128."})
 
     def __post_init__(self) -> None:
-        self.require("model", "conversations", "image_root")
+        self.require("model", "conversations")
         super().__post_init__()
 
 

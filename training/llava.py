@@ -4,12 +4,12 @@ trainer."""
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.integrations.deepspeed import (
     set_hf_deepspeed_config,
@@ -18,30 +18,22 @@ from transformers.integrations.deepspeed import (
 
 from mllm.assemble import assemble, image_token_count
 from mllm.collate import Collator
-from mllm.conversations import Conversations
 from mllm.directory import require_llava
-from training.arguments import StageArguments
+from mllm.packs import Packs
+from training.conversation_rows import (
+    measure,
+    open_conversations,
+    packs_of,
+    require_within_budget,
+    weighted,
+)
 from training.learning_check import LearningCheck
+from training.llava_arguments import LlavaArguments
+from training.quarantine import QUARANTINE, Quarantine
 from training.row_order import LengthGroups, RowOrder, row_order
 from training.stage import Save, StageTrainer, last_checkpoint
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class LlavaArguments(StageArguments):
-    """The settings both LLaVA stages have."""
-
-    conversations: list[str] = field(
-        default_factory=list, metadata={"help": "Files of LLaVA json (rows of conversations)."}
-    )
-    image_root: str = field(default="", metadata={"help": "Folder the rows' image paths start at."})
-    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
-    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
-    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
-    train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "As LLaVA-1.5; or random, sequential."}
-    )
 
 
 class LlavaTrainer(StageTrainer):
@@ -143,7 +135,11 @@ def open_llava(
     # On GPUs ZeRO-3 shards while it loads. On CPUs DeepSpeed's communication only starts with the
     # engine (Trainer's `use_cpu`), and the engine shards there.
     with _whole_models(args) if args.use_cpu else nullcontext():
-        model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=dtype)
+        model = LlavaForConditionalGeneration.from_pretrained(
+            directory,
+            dtype=dtype,
+            attn_implementation={"text_config": args.attention_implementation},
+        )
     return model, AutoProcessor.from_pretrained(directory)
 
 
@@ -173,22 +169,33 @@ def llava_trainer(
     """The trainer over `args.conversations`, after every check that needs no picture decoded.
 
     Raises:
-        ConversationError: a row that cannot be trained on.
+        ConversationError: more rows than `args.quarantine_budget` cannot be trained on.
     """
-    rows = Conversations(args.conversations, args.image_root)
-    collator = Collator(processor, image_token_count(model.config), args.max_length)
-    collator.check_lengths(rows.rows)
-    logger.info("%d conversations.", len(rows))
+    collator = Collator(
+        processor,
+        image_token_count(model.config),
+        args.max_length,
+        # Of a batch of several sequences it would read the rows of each as one.
+        one_sequence=args.attention_implementation == "flash_attention_2",
+    )
+    sets, weights = open_conversations(args.conversations, args.image_root)
+    with args.main_process_first(desc="read the conversations"):
+        found = [measure(rows, collator) for rows in sets]
+    require_within_budget(found, args.quarantine_budget)
+    rows = weighted(found, weights, args.seed)
+    packs, lengths = packs_of(rows, found, args.pack_length, args.seed)
+    logger.info("%d conversations an epoch.", len(rows))
+    broken = Path(args.output_dir) / QUARANTINE.format("conversations")
     parts = {
         "vision_tower": model.model.vision_tower,
         "projector": model.model.multi_modal_projector,
         "language_model": model.model.language_model,
     }
     return LlavaTrainer(
-        train_sampler=_sampler(args, rows, collator.image_tokens),
+        train_sampler=_sampler(args, lengths),
         model=model,
         args=args,
-        train_dataset=rows,
+        train_dataset=Quarantine(Packs(ConcatDataset(sets), packs), broken, args.quarantine_budget),
         data_collator=collator,
         processing_class=processor,
         callbacks=[LearningCheck(parts)],
@@ -196,15 +203,11 @@ def llava_trainer(
     )
 
 
-def _sampler(args: LlavaArguments, rows: Conversations, image_tokens: int) -> RowOrder:
+def _sampler(args: LlavaArguments, lengths: list[int]) -> RowOrder:
     """The order that `args.train_sampling_strategy` names; Trainer's own cannot see our lengths."""
-    if args.train_sampling_strategy != "group_by_length":
-        return row_order(rows, args.seed, shuffle=args.train_sampling_strategy == "random")
-    lengths = [
-        # A token is about four characters.
-        sum(map(len, row.turns)) // 4 + (0 if row.image is None else image_tokens)
-        for row in rows.rows
-    ]
+    if args.pack_length or args.train_sampling_strategy != "group_by_length":
+        shuffle = args.train_sampling_strategy != "sequential"
+        return row_order(lengths, args.seed, shuffle=shuffle)
     together = args.per_device_train_batch_size * args.world_size
     return LengthGroups(lengths, together * args.gradient_accumulation_steps, args.seed)
 

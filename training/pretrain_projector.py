@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from training.llava import (
-    LlavaArguments,
     assemble_once,
     keep_in_eval,
     llava_trainer,
     open_llava,
     save_llava,
 )
+from training.llava_arguments import LlavaArguments
 from training.recipe import read_recipe
 from training.stage import is_finished, one_message, run_stage, start_logging
 
@@ -41,7 +41,7 @@ class PretrainProjector(LlavaArguments):
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Times 8 GPUs: 256."})
 
     def __post_init__(self) -> None:
-        self.require("vision_tower", "language_model", "conversations", "image_root")
+        self.require("vision_tower", "language_model", "conversations")
         super().__post_init__()
 
 

@@ -3,8 +3,8 @@ LLaVA-1.5 trains them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence, Sized
+from typing import Protocol, cast
 
 import torch
 from torch.utils.data import Dataset, DistributedSampler, Sampler
@@ -27,10 +27,10 @@ class RowOrder(Protocol):
     def __iter__(self) -> Iterator: ...
 
 
-def row_order(rows: Dataset, seed: int, shuffle: bool = True) -> RowOrder:
+def row_order(rows: Dataset | Sized, seed: int, shuffle: bool = True) -> RowOrder:
     """All rows, in an order by (seed, epoch), or as they stand."""
     return DistributedSampler(
-        rows, num_replicas=1, rank=0, shuffle=shuffle, seed=SEED_STRIDE * seed
+        cast("Dataset", rows), num_replicas=1, rank=0, shuffle=shuffle, seed=SEED_STRIDE * seed
     )
 
 

@@ -58,6 +58,17 @@ class EditSource(Source):
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ConversationSource(Source):
+    """Conversations.
+
+    image_root: what their paths of pictures are relative to; the recipe's if it is not given, and
+        without that the folder of the file.
+    """
+
+    image_root: str | None = None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Retention:
     """Held-out data that shows what a tower could do before.
 

@@ -1,111 +1,165 @@
-import json
+"""Rows of both forms, and every kind of broken one."""
+
+from pathlib import Path
 
 import pytest
 
-from mllm.conversations import ConversationError, Conversations
-from tests.tiny_llava import picture, row
+from mllm.conversations import ConversationError, read_conversation
+
+ROOT = Path("/data/images")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    picture(0).save(tmp_path / "a.png")
-    return tmp_path
-
-
-def read(folder, rows):
-    file = folder / "rows.json"
-    file.write_text(json.dumps(rows) if not isinstance(rows, str) else rows)
-    return Conversations([file], folder)
+def read(**values):
+    return read_conversation(values, "rows.json: row 4", ROOT)
 
 
 def turns(*pairs):
     return [{"from": speaker, "value": value} for speaker, value in pairs]
 
 
-def test_rows_of_every_kind(folder):
-    rows = [
-        row("p", "a.png", "what", "a circle", "how many", "one"),
-        row("t", None, "hello", "yes"),
-        {
-            "id": 3,
-            "image": "a.png",
-            "conversations": turns(("human", "what is it?\n<image>"), ("gpt", "a square")),
-        },
-    ]
-    first, second, third = read(folder, rows).rows
-    assert first.image == folder / "a.png"
-    assert first.turns == ("what", "a circle", "how many", "one")
-    assert first.messages()[0]["content"] == [{"type": "image"}, {"type": "text", "text": "what"}]
-    assert [message["role"] for message in first.messages()] == ["user", "assistant"] * 2
-    assert second.image is None
-    assert second.messages()[0] == {"role": "user", "content": "hello"}
-    # LLaVA too moves a placeholder at the end to the front.
-    assert third.turns[0] == "what is it?"
-    assert third.source.endswith("rows.json: row 2 (id 3)")
-
-
-def test_files_follow_one_another(folder):
-    for name in "xy":
-        (folder / f"{name}.json").write_text(json.dumps([row(name, None, "q", "a")]))
-    both = Conversations([folder / "x.json", folder / "y.json"], folder)
-    assert [entry.source[-7:] for entry in both.rows] == [" (id x)", " (id y)"]
-    assert len(both) == 2
-    assert both[1] is both.rows[1]
+def said(*pairs):
+    return [{"role": role, "content": content} for role, content in pairs]
 
 
 HUMAN, GPT = ("human", "q"), ("gpt", "a")
 SEEN = ("human", "<image>\nq")
+PICTURE, QUESTION = {"type": "image"}, {"type": "text", "text": "q"}
+LEARNED = said(("user", [PICTURE, QUESTION]), ("assistant", "a"))
+
+
+@pytest.mark.parametrize("question", ["<image>\nq", "q\n<image>", "<image>q"])
+def test_the_only_picture_comes_first(question):
+    row = read(id="x", image="coco/a.jpg", conversations=turns(("human", question), GPT))
+    assert row.messages == LEARNED
+    assert row.pictures == (ROOT / "coco/a.jpg",)
+    assert row.source == "rows.json: row 4 (id x)"
+
+
+def test_a_picture_may_be_spoken_of_late():
+    row = read(image="a.jpg", conversations=turns(HUMAN, GPT, SEEN, GPT))
+    assert row.messages == [*said(("user", "q"), ("assistant", "a")), *LEARNED]
+
+
+def test_of_several_pictures_each_stays_where_it_is():
+    question = "Is <image> like <image>?"
+    row = read(image=["a.jpg", "b.jpg"], conversations=turns(("human", question), GPT))
+    assert row.messages[0]["content"] == question
+    assert row.pictures == (ROOT / "a.jpg", ROOT / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    "stored", [b"jpeg", {"bytes": b"jpeg", "path": "a.jpg"}, {"bytes": b"jpeg", "path": None}]
+)
+def test_a_picture_may_be_its_bytes(stored):
+    assert read(image=stored, conversations=turns(SEEN, GPT)).pictures == (b"jpeg",)
+
+
+@pytest.mark.parametrize("stored", [{"bytes": None, "path": "a.jpg"}, "a.jpg", ["a.jpg"]])
+def test_a_picture_may_be_a_path(stored):
+    assert read(images=stored, conversations=turns(SEEN, GPT)).pictures == (ROOT / "a.jpg",)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"image": None}, {"images": []}, {"images": None}])
+def test_rows_of_text_alone(nothing):
+    row = read(conversations=turns(HUMAN, GPT), **nothing)
+    assert row.messages == said(("user", "q"), ("assistant", "a"))
+    assert row.pictures == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [PICTURE, QUESTION],
+        [{"type": "image", "text": None}, {"type": "text", "text": "q", "image": None}],
+        "<image>\nq",
+    ],
+)
+def test_chat_messages_take_their_pictures_from_beside(content):
+    row = read(messages=said(("user", content), ("assistant", "a")), images=["a.jpg"])
+    assert row.messages == LEARNED
+    assert row.pictures == (ROOT / "a.jpg",)
+
+
+@pytest.mark.parametrize("name", ["image", "path"])
+def test_chat_messages_may_hold_their_pictures(name):
+    content = [{"type": "image", name: "a.jpg"}, QUESTION]
+    row = read(messages=said(("user", content), ("assistant", [{"type": "text", "text": "a"}])))
+    assert row.pictures == (ROOT / "a.jpg",)
+    assert row.messages[0]["content"] == [PICTURE, QUESTION]
+
+
+def test_a_system_sentence_comes_first():
+    row = read(conversations=turns(("system", "be brief"), HUMAN, GPT))
+    assert row.messages[0] == {"role": "system", "content": "be brief"}
+    assert len(row.messages) == 3
+
+
+def test_what_cannot_be_learned_is_left_out():
+    row = read(conversations=turns(GPT, HUMAN, GPT, ("human", "and then?")))
+    assert row.messages == said(("user", "q"), ("assistant", "a"))
+
+
+IMAGE = {"image": "a.png"}
 WRONG = {
-    "missing image": ({"image": "b.png", "conversations": turns(SEEN, GPT)}, "does not exist"),
-    "image is a list": (
-        {"image": ["a.png"], "conversations": turns(SEEN, GPT)},
-        "must be one path",
+    "no conversations": ({}, "must be a list of turns"),
+    "conversations are text": ({"conversations": "hello"}, "must be a list of turns"),
+    "no messages": ({"messages": []}, "must be a list of messages"),
+    "turns without speakers": ({"conversations": ["q", "a"]}, "turn 0 must be"),
+    "unknown speaker": ({"conversations": turns(("tool", "q"), GPT)}, "turn 0 must be"),
+    "unknown role": ({"messages": said(("tool", "q"))}, "message 0 must have a role"),
+    "empty answer": ({"conversations": turns(HUMAN, ("gpt", " \n"))}, "turn 1 has no text"),
+    "answer is a number": ({"conversations": turns(HUMAN, ("gpt", 3))}, "turn 1 has no text"),
+    "no value": ({"conversations": [{"from": "human"}]}, "turn 0 has no text"),
+    "no content": ({"messages": [{"role": "user"}]}, "turn 0 has no text"),
+    "empty list": ({"messages": said(("user", []))}, "turn 0 has no text"),
+    "sound": ({"messages": said(("user", [{"type": "audio"}]))}, "message 0 holds"),
+    "text is a number": ({"messages": said(("user", [{"type": "text", "text": 3}]))}, "holds"),
+    "place in an item": (
+        {"messages": said(("user", [{"type": "text", "text": "<image>"}]))},
+        "or text without <image>",
     ),
-    "placeholder alone": ({"conversations": turns(SEEN, GPT)}, "the row has no `image`"),
-    "image alone": ({"image": "a.png", "conversations": turns(HUMAN, GPT)}, "exactly once"),
-    "two placeholders": (
-        {"image": "a.png", "conversations": turns(("human", "<image><image>"), GPT)},
-        "exactly once",
+    "place without picture": ({"conversations": turns(SEEN, GPT)}, "has 0 pictures and 1 <image>"),
+    "picture without place": (
+        {**IMAGE, "conversations": turns(HUMAN, GPT)},
+        "has 1 pictures and 0 <image>",
     ),
-    "placeholder in an answer": (
-        {"image": "a.png", "conversations": turns(SEEN, ("gpt", "<image>"))},
-        "exactly once",
+    "two places": (
+        {**IMAGE, "conversations": turns(("human", "<image><image>"), GPT)},
+        "has 1 pictures and 2 <image>",
     ),
-    "placeholder too late": (
-        {"image": "a.png", "conversations": turns(HUMAN, GPT, SEEN, GPT)},
-        "exactly once",
+    "place in an answer": (
+        {**IMAGE, "conversations": turns(SEEN, ("gpt", "<image>"))},
+        "stands in what is not asked",
     ),
-    "roles swapped": ({"conversations": turns(GPT, HUMAN)}, 'turn 0 must be {"from": "human"'),
-    "two answers": ({"conversations": turns(HUMAN, GPT, GPT, GPT)}, "turn 2 must be"),
-    "unknown role": ({"conversations": turns(("user", "q"), GPT)}, "turn 0 must be"),
-    "empty answer": (
-        {"conversations": turns(HUMAN, ("gpt", " \n"))},
-        r"turn 1 \(gpt\) has no text",
+    "picture of a question that is left out": (
+        {**IMAGE, "conversations": turns(HUMAN, GPT, SEEN)},
+        "has 0 pictures and 1",
     ),
-    "answer is a number": ({"conversations": turns(HUMAN, ("gpt", 3))}, "turn 1"),
-    "no value": ({"conversations": [{"from": "human"}, {"from": "gpt"}]}, "turn 0"),
-    "unanswered": ({"conversations": turns(HUMAN)}, "each question answered"),
-    "no conversations": ({}, "each question answered"),
+    "two answers": ({"conversations": turns(HUMAN, GPT, GPT)}, "must follow in turn"),
+    "two questions": ({"conversations": turns(HUMAN, HUMAN, GPT)}, "must follow in turn"),
+    "only an answer": ({"conversations": turns(GPT)}, "must follow in turn"),
+    "only a question": ({"conversations": turns(HUMAN)}, "must follow in turn"),
+    "late system sentence": (
+        {"conversations": turns(HUMAN, GPT, ("system", "s"), GPT)},
+        "must follow in turn",
+    ),
+    "picture is a number": ({"image": 7, "conversations": turns(SEEN, GPT)}, "7 is no picture"),
+    "picture is empty": ({"image": "", "conversations": turns(SEEN, GPT)}, "is no picture"),
+    "struct is empty": (
+        {"image": {"bytes": None, "path": None}, "conversations": turns(SEEN, GPT)},
+        "is no picture",
+    ),
+    "path out of the root": (
+        {"image": "../../etc/a.png", "conversations": turns(SEEN, GPT)},
+        "leads out of /data/images",
+    ),
+    "absolute path": ({"image": "/etc/a.png", "conversations": turns(SEEN, GPT)}, "leads out of"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_row_is_named_with_file_and_id(folder, case):
-    broken, told = WRONG[case]
+def test_a_broken_row_is_named_with_file_and_id(case):
+    values, told = WRONG[case]
     with pytest.raises(ConversationError, match=told) as error:
-        read(folder, [row("good", None, "q", "a"), {"id": "bad", **broken}])
-    assert f"{folder / 'rows.json'}: row 1 (id bad)" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [("[", "is no JSON"), ("{}", "no JSON list"), ("[3]", "row 0 is no object"), ("[]", "no row")],
-)
-def test_a_wrong_file_is_named(folder, content, told):
-    with pytest.raises(ConversationError, match=told):
-        read(folder, content)
-
-
-def test_a_missing_file_is_named(folder):
-    with pytest.raises(ConversationError, match=r"nowhere\.json does not exist"):
-        Conversations([folder / "nowhere.json"], folder)
+        read(id="bad", **values)
+    assert str(error.value).startswith("rows.json: row 4 (id bad): ")

@@ -103,6 +103,26 @@ def test_each_part_gets_its_own_learning_rate():
     }
 
 
+def logged(output_dir):
+    [state] = output_dir.glob("checkpoint-*/trainer_state.json")
+    return [told["loss"] for told in json.loads(state.read_text())["log_history"] if "loss" in told]
+
+
+def test_packed_rows_train_as_rows_alone(folder, tmp_path):
+    """All rows in every step, in one sequence of a device, in several, or each alone: one loss."""
+    alone = ["--per_device_train_batch_size", "24", "--max_length", "64"]
+    expected = logged(train(folder, tmp_path / "alone", *alone))
+    for length, packs in (("2048", "1"), ("128", "24")):
+        flags = [*alone, "--pack_length", length, "--per_device_train_batch_size", packs]
+        told = logged(train(folder, tmp_path / length, *flags))
+        assert told == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_pack_must_hold_a_row(folder, tmp_path):
+    with pytest.raises(SystemExit, match="--pack_length 64 must hold a row of --max_length 128"):
+        train(folder, tmp_path, "--pack_length", "64", "--max_length", "128")
+
+
 def cut_off(whole, step, directory):
     """What a run killed soon after its checkpoint at ``step`` would have left."""
     shutil.copytree(whole / f"checkpoint-{step}", directory / f"checkpoint-{step}")

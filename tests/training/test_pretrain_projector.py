@@ -10,7 +10,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from mllm.assemble import image_token_count
 from mllm.chat import Chat
 from mllm.collate import Collator
-from mllm.conversations import ConversationError, Conversations
+from mllm.conversation_files import Conversations
+from mllm.conversations import ConversationError
+from mllm.packs import Packs
 from tests.tiny_llava import (
     example_rows,
     picture,
@@ -89,16 +91,13 @@ def test_the_loss_is_the_mean_over_the_global_batchs_supervised_tokens(folder, t
     main(arguments(folder, tmp_path, "--train_sampling_strategy", "sequential"))
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "assembled")
     processor = AutoProcessor.from_pretrained(tmp_path / "assembled")
-    rows = Conversations([folder / "data/rows.json"], folder / "data").rows[:4]
+    rows = Packs(Conversations([folder / "data/rows.json"]), [[0], [1], [2], [3]])
     collate = Collator(processor, image_token_count(model.config), 256)
     total, count = 0.0, 0
     for entry in rows:  # rows have answers of different lengths: a mean of means would differ
         batch = collate([entry])
-        logits = model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            pixel_values=batch["pixel_values"],
-        ).logits
+        inputs = {name: batch[name] for name in ("input_ids", "position_ids", "pixel_values")}
+        logits = model(**inputs, use_cache=False).logits
         target = batch["labels"][0, 1:]
         total += functional.cross_entropy(logits[0, :-1], target, reduction="sum").item()
         count += int((target != -100).sum())
@@ -133,11 +132,11 @@ def test_a_missing_image_stops_before_anything_is_trained(folder, tmp_path):
     broken = write_rows(tmp_path / "data", [row("lost", "x.png", "what", "one")])
     (tmp_path / "data/x.png").unlink()
     flags = ["--conversations", str(broken), "--image_root", str(tmp_path / "data")]
-    with pytest.raises(ConversationError, match=r"rows\.json: row 0 \(id lost\).*does not exist"):
+    with pytest.raises(ConversationError, match=r"row 0 \(id lost\): there is no picture"):
         main(arguments(folder, tmp_path / "out", *flags))
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
 def test_what_is_not_given_is_asked_for(tmp_path):
-    with pytest.raises(SystemExit, match="vision_tower, language_model, conversations, image_root"):
+    with pytest.raises(SystemExit, match="vision_tower, language_model, conversations:"):
         main(["--output_dir", str(tmp_path)])

@@ -14,7 +14,8 @@ from PIL import Image
 from eval.tower.edits import Edits as EditsBenchmark
 from eval.tower.edits import read_pairs
 from eval.tower.retrieval import Retrieval
-from mllm.conversations import Conversation, Conversations
+from mllm.conversation_files import Conversations
+from mllm.conversations import Conversation
 from scripts.miniature import write_data
 from scripts.miniature.language import BRIEF_REQUESTS, DETAIL_REQUEST
 from scripts.miniature.world import EDITS
@@ -114,8 +115,8 @@ def test_long_captions_describe_their_pictures(
 
 
 def shown(written: Written, row: StoredCaption | Conversation) -> oracle.Scene:
-    assert row.image is not None
-    with Image.open(row.image) as picture:
+    [image] = row.pictures if isinstance(row, Conversation) else [row.image]
+    with Image.open(image) as picture:
         return written.data.scene_of(picture)
 
 
@@ -129,11 +130,17 @@ def conversations(written: Written, name: str) -> Conversations:
     return Conversations([file], written.root / "captions" / "images")
 
 
+def spoken(row: Conversation) -> list[str]:
+    """What is said in turn, without the picture's place."""
+    contents = [message["content"] for message in row.messages]
+    return [said if isinstance(said, str) else said[-1]["text"] for said in contents]
+
+
 def test_pretraining_rows_are_true_descriptions(written: Written) -> None:
     rows = conversations(written, "pretrain.json")
     assert len(rows) == TINY.pictures
     for row in rows:
-        request, description = row.turns
+        request, description = spoken(row)
         assert request in BRIEF_REQUESTS
         assert oracle.read_brief(description) == shown(written, row)
 
@@ -142,8 +149,8 @@ def test_instructions_are_answered_truly(written: Written) -> None:
     rows = conversations(written, "finetune.json")
     assert len(rows) == TINY.pictures
     for row in rows:
-        turns = list(zip(row.turns[::2], row.turns[1::2], strict=True))
-        if row.image is None:
+        turns = list(zip(spoken(row)[::2], spoken(row)[1::2], strict=True))
+        if not row.pictures:
             text, _, question = turns[0][0].partition("\n")
             scene = oracle.read_brief(text)
             turns[0] = (question, turns[0][1])

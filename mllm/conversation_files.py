@@ -1,0 +1,127 @@
+"""Files of conversations: rows on disk, mapped into memory, whatever their number."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+from datasets.exceptions import DatasetGenerationError
+from torch.utils.data import Dataset
+
+from mllm.conversations import Conversation, ConversationError, read_conversation
+
+ROW = "row"  # the one column that a json file becomes: a row's json text
+
+
+class Conversations(Dataset[Conversation]):
+    """Map-style over all rows of several files, in their order.
+
+    Rows of json files may differ in their fields, as those of LLaVA's mixtures do; they are kept as
+    text in `datasets`' cache. Those of parquet files may hold their pictures' bytes.
+    """
+
+    def __init__(self, files: Sequence[str | Path], image_root: str | Path | None = None) -> None:
+        """
+        Args:
+            files: json, jsonl or parquet.
+            image_root: the folder that the rows' paths of pictures are relative to; by default
+                the one that a row's file lies in.
+
+        Raises ConversationError for a file that is missing, of another kind, broken or empty.
+        """
+        self._files = [Path(file) for file in files]
+        self._roots = [Path(image_root or file.parent) for file in self._files]
+        self._tables = [_opened(file) for file in self._files]
+        self._ends = list(itertools.accumulate(len(table) for table in self._tables))
+        states = [(str(file.absolute()), *_state(file)) for file in self._files]
+        # Of the rows as they were opened: it changes with the files.
+        self.fingerprint = repr((states, [str(root) for root in self._roots]))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Conversation:
+        """Raises ConversationError for a row that cannot be trained on."""
+        number = bisect_right(self._ends, index)
+        position = index - (self._ends[number - 1] if number else 0)
+        values = self._tables[number][position]
+        source = f"{self._files[number]}: row {position}"
+        if ROW in values:
+            values = json.loads(values[ROW])
+            if not isinstance(values, dict):
+                raise ConversationError(f"{source} is no object: remove or repair it")
+        return read_conversation(values, source, self._roots[number])
+
+    def missing(self) -> Iterator[tuple[int, str]]:
+        """Rows whose pictures are files that are not there, and what to say of them."""
+        for index in range(len(self)):
+            try:
+                row = self[index]
+            except ConversationError:
+                continue
+            for picture in row.pictures:
+                if isinstance(picture, Path) and not picture.is_file():
+                    yield index, f"{row.source}: there is no picture {picture} (check image_root)"
+
+
+def _opened(file: Path) -> datasets.Dataset:
+    if not file.is_file():
+        raise ConversationError(f"{file} does not exist: check `conversations` in the recipe")
+    try:
+        table = _read(file)
+    except (DatasetGenerationError, ValueError) as error:
+        reason = error.__cause__ or error
+        if "corresponds to no data" in str(reason):
+            reason = "it holds no row"
+        raise ConversationError(
+            f"{file} cannot be read as rows of conversations ({reason}): repair or fetch it again"
+        ) from error
+    return table
+
+
+def _read(file: Path) -> datasets.Dataset:
+    if file.suffix == ".parquet":
+        table = cast("datasets.Dataset", datasets.Dataset.from_parquet(str(file)))
+        for name in ("image", "images"):
+            if name in table.column_names:
+                table = table.cast_column(name, _undecoded(table.features[name]))
+        return table
+    if file.suffix not in (".json", ".jsonl"):
+        raise ValueError("known are .json, .jsonl and .parquet")
+    told = datasets.Dataset.from_generator(
+        _json_rows,
+        # The cache knows a table by these.
+        gen_kwargs={"file": str(file.absolute()), "state": _state(file)},
+        features=datasets.Features({ROW: datasets.Value("large_string")}),
+    )
+    return cast("datasets.Dataset", told)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    told = file.stat()
+    return told.st_mtime_ns, told.st_size
+
+
+def _undecoded(feature: Any) -> Any:
+    if isinstance(feature, datasets.Image):
+        return datasets.Image(decode=False)
+    if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Image):
+        return datasets.List(datasets.Image(decode=False))
+    return feature
+
+
+def _json_rows(file: str, state: tuple[int, int]) -> Iterator[dict[str, str]]:
+    with Path(file).open(encoding="utf-8-sig") as text:
+        if file.endswith(".jsonl"):
+            rows = (json.loads(line) for line in filter(str.strip, text))
+            yield from ({ROW: json.dumps(row)} for row in rows)
+            return
+        rows = json.load(text)
+    if not isinstance(rows, list):
+        raise ValueError("it holds no list of rows: wrap the rows in [ ]")
+    yield from ({ROW: json.dumps(row)} for row in rows)

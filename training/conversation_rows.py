@@ -1,0 +1,133 @@
+"""The conversations that a recipe names: opened, looked at whole, and packed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import datasets
+import datasets.config
+import numpy as np
+
+from mllm.collate import IGNORED, Collator
+from mllm.conversation_files import Conversations
+from mllm.conversations import ConversationError
+from mllm.packs import Pack, pack
+from training.sources import ConversationSource, sources
+from vision_tower.tables import expand
+
+logger = logging.getLogger("training")
+
+ROWS_A_PROCESS = 20_000  # below, starting one takes longer than it saves
+
+
+class Measured(NamedTuple):
+    """Of each row [rows]: its tokens, how many of them are learned, and what is wrong with it, ""
+    for a sound one (whose numbers are 0 otherwise)."""
+
+    tokens: np.ndarray
+    supervised: np.ndarray
+    problems: list[str]
+
+
+def open_conversations(
+    entries: Sequence[str], image_root: str
+) -> tuple[list[Conversations], list[float]]:
+    """The sets of `ConversationSource` entries, and their weights. `image_root` is for those that
+    name none. Raises FileNotFoundError or ConversationError."""
+    told = sources(ConversationSource, entries)
+    sets = [Conversations(expand(one.patterns), one.image_root or image_root) for one in told]
+    return sets, [one.weight for one in told]
+
+
+def measure(rows: Conversations, collator: Collator) -> Measured:
+    """Every row read and tokenised, once: `datasets`' cache keeps what was found. Whether pictures
+    are there is looked up each time.
+    """
+    key = repr((rows.fingerprint, _settings(collator)))
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "measured"
+    folder.mkdir(parents=True, exist_ok=True)
+    processes = min(os.cpu_count() or 1, len(rows) // ROWS_A_PROCESS)
+    table = datasets.Dataset.from_dict({"row": range(len(rows))}).map(
+        lambda index: _measured(rows, collator, index),
+        input_columns="row",
+        cache_file_name=str(folder / f"{name}.arrow"),
+        new_fingerprint=name,
+        num_proc=processes if processes > 1 else None,
+        desc="Reading conversations",
+    )
+    problems = cast("list[str]", list(table["problem"]))
+    for row, problem in rows.missing():
+        problems[row] = problems[row] or problem
+    sound = np.array([not problem for problem in problems])
+    tokens, supervised = (np.array(table[name]) * sound for name in ("tokens", "supervised"))
+    return Measured(tokens, supervised, problems)
+
+
+def _settings(collator: Collator) -> tuple[Any, ...]:
+    """What a row's tokens depend on besides the row."""
+    tokenizer = collator.processor.tokenizer
+    words = tokenizer.backend_tokenizer.to_str()
+    return words, tokenizer.chat_template, collator.image_tokens, collator.max_length
+
+
+def _measured(rows: Conversations, collator: Collator, index: int) -> dict[str, Any]:
+    try:
+        [row] = collator.encode([rows[index]])
+    except ConversationError as error:
+        return {"tokens": 0, "supervised": 0, "problem": str(error)}
+    learned = sum(label != IGNORED for label in row.labels)
+    return {"tokens": len(row.labels), "supervised": learned, "problem": ""}
+
+
+def require_within_budget(found: Sequence[Measured], budget: float) -> None:
+    """Raise ConversationError if more than a share of `budget` of all rows cannot be trained on;
+    say how many are left out otherwise."""
+    problems = [problem for one in found for problem in one.problems if problem]
+    total = sum(len(one.problems) for one in found)
+    if len(problems) > budget * total:
+        raise ConversationError(
+            f"{problems[0]} ({len(problems)} of {total} rows cannot be trained on; "
+            f"--quarantine_budget allows {int(budget * total)}. scripts/check_data.py names all.)"
+        )
+    if problems:
+        logger.warning(
+            "%d of %d rows are left out (scripts/check_data.py names all), for one: %s.",
+            *(len(problems), total, problems[0]),
+        )
+
+
+def weighted(found: Sequence[Measured], weights: Sequence[float], seed: int) -> np.ndarray:
+    """Rows of an epoch, sets counted through as one: the sound ones of a set of weight 2.5 twice,
+    and half of them, drawn by `seed`, once more."""
+    chosen, start = [], 0
+    for number, (one, weight) in enumerate(zip(found, weights, strict=True)):
+        sound = start + np.flatnonzero(one.tokens)
+        whole = int(weight)
+        more = round((weight - whole) * len(sound))
+        drawn = np.random.default_rng((seed, number)).permutation(sound)[:more]
+        chosen += [sound] * whole + [np.sort(drawn)]
+        start += len(one.tokens)
+    return np.concatenate(chosen)
+
+
+def packs_of(
+    rows: np.ndarray, found: Sequence[Measured], pack_length: int, seed: int
+) -> tuple[list[Pack], list[int]]:
+    """`rows` in packs of at most `pack_length` tokens, or each alone for 0; and the packs'
+    lengths."""
+    of_row = np.concatenate([one.tokens for one in found])
+    if not pack_length:
+        return [[int(row)] for row in rows], of_row[rows].tolist()
+    packs = pack(rows.tolist(), of_row[rows].tolist(), pack_length, seed)
+    lengths = [int(of_row[one].sum()) for one in packs]
+    padding = 1 - sum(lengths) / (pack_length * len(packs))
+    logger.info(
+        "%d packs of %d tokens, %.1f %% of them empty.", len(packs), pack_length, 100 * padding
+    )
+    return packs, lengths

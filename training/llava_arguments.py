@@ -1,0 +1,52 @@
+"""The settings both LLaVA stages have."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from training.arguments import StageArguments
+from training.sources import ConversationSource, sources
+
+
+@dataclass
+class LlavaArguments(StageArguments):
+    conversations: list[str] = field(
+        default_factory=list, metadata={"help": "Files of rows, or entries of a mixture."}
+    )
+    image_root: str = field(
+        default="", metadata={"help": "Where paths of pictures start; default: the file's folder."}
+    )
+    max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
+    pack_length: int = field(
+        default=0,
+        metadata={"help": "Tokens of the sequences that rows are packed into; 0: none."},
+    )
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = field(
+        default="auto",
+        metadata={"help": "The LLM's; auto: flash-attention where it is, else sdpa."},
+    )
+    quarantine_budget: float = field(
+        default=0.001, metadata={"help": "Share of rows that may be broken, and are left out."}
+    )
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share below 1."})
+    weight_decay: float = field(default=0.0, metadata={"help": "None, as LLaVA-1.5."})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "As LLaVA-1.5; or random, sequential."}
+    )
+
+    def __post_init__(self) -> None:
+        sources(ConversationSource, self.conversations)  # mistakes in them are told at once
+        if self.pack_length and self.pack_length < self.max_length:
+            raise ValueError(
+                f"--pack_length {self.pack_length} must hold a row of --max_length "
+                f"{self.max_length}."
+            )
+        super().__post_init__()
+
+    @property
+    def attention_implementation(self) -> str:
+        """As `attention` says, or the fastest that is there."""
+        if self.attention != "auto":
+            return self.attention
+        return "flash_attention_2" if self.bf16 and is_flash_attn_2_available() else "sdpa"
