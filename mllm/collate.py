@@ -1,6 +1,6 @@
 """From conversations to a batch: one tokenisation, labels from the template's own generation spans.
 
-Shapes: B packs, T tokens, K kept positions, N pictures.
+Shapes: T tokens, K kept positions.
 """
 
 from __future__ import annotations
@@ -29,52 +29,41 @@ class Collator:
     """Turns packs of rows into the arguments of `LlavaForConditionalGeneration.forward`, and
     `row_ids` for the trainer's messages.
 
-    The rows of a pack stand end to end, and positions begin anew at each: without a mask
-    transformers' models read that as sequences which do not see each other. What fills a batch up,
-    and the blank picture of one that has none, are such sequences of their own.
+    All rows of a batch stand end to end in one sequence, and nothing is padded. Positions begin
+    anew at each row: without a mask transformers' models read that as rows which do not see each
+    other. `row_lengths` says the same to `mllm.row_attention`. The blank picture of a batch that
+    has none is a row of its own.
 
-    Besides the usual tensors a batch holds `logits_to_keep` [K], the positions where any pack
-    predicts a supervised token, and `shift_labels` [B, K], what they predict: the
-    vocabulary-sized logits are computed there alone. Trainer counts `shift_labels` for its
-    normalisation, so the loss is the mean over the supervised tokens of the global batch.
+    Besides the usual tensors [1, T] a batch holds `logits_to_keep` [K], the positions that predict
+    a supervised token, and `shift_labels` [1, K], what they predict: the vocabulary-sized logits
+    are computed there alone. Trainer counts `shift_labels` for its normalisation, so the loss is
+    the mean over the supervised tokens of the global batch.
     """
 
-    def __init__(
-        self,
-        processor: LlavaProcessor,
-        image_tokens: int,
-        max_length: int,
-        *,
-        one_sequence: bool = False,
-    ) -> None:
+    def __init__(self, processor: LlavaProcessor, image_tokens: int, max_length: int) -> None:
         """
         Args:
             processor: of the checkpoint that is trained.
             image_tokens: placeholders per picture, see `mllm.assemble.image_token_count`.
             max_length: tokens a row may have, pictures included; longer rows lose their end.
-            one_sequence: lay all packs of a batch end to end, B = 1.
         """
         self.processor = processor
         self.image_tokens = image_tokens
         self.max_length = max_length
-        self.one_sequence = one_sequence
 
     def __call__(self, packs: Sequence[Sequence[OpenedRow]]) -> dict[str, Any]:
         rows = [row for pack in packs for row in pack]
-        packs = [rows] if self.one_sequence else packs
-        encoded = iter(self.encode([row.conversation for row in rows]))
-        sequences = [[next(encoded) for _ in pack] for pack in packs]
+        encoded = self.encode([row.conversation for row in rows])
         pictures = [picture for row in rows for picture in row.pictures]
         if not pictures:
-            pictures = [self._append_blank(sequences)]
-        batch = self._laid_out(sequences)
+            blank, picture = self._blank()
+            encoded, pictures = [*encoded, blank], [picture]
         images = self.processor.image_processor(images=pictures, return_tensors="pt")
-        batch["pixel_values"] = images["pixel_values"]
-        batch |= _supervised_positions(batch["labels"])
-        # The model would fill a key-value cache in training too, for nobody, and with one it would
-        # let the rows of a pack see each other.
         return {
-            **batch,
+            **_laid_out(encoded),
+            "pixel_values": images["pixel_values"],
+            # The model would fill a key-value cache in training too, for nobody, and with one it
+            # would let the rows see each other.
             "use_cache": False,
             "row_ids": [row.conversation.source for row in rows],
         }
@@ -125,40 +114,29 @@ class Collator:
             )
         return told
 
-    def _append_blank(self, sequences: list[list[Encoded]]) -> Image.Image:
-        """Give a text-only batch one blank picture, unlabelled, behind its shortest pack.
+    def _blank(self) -> tuple[Encoded, Image.Image]:
+        """A blank picture, and a row that is nothing else, unlabelled.
 
-        Every rank then runs tower and projector once per batch, whatever its rows are: under
+        With it every rank runs tower and projector once per batch, whatever its rows are: under
         ZeRO-3 a rank that skipped them would wait for ever (DeepSpeed #7170), and with only the
-        projector trainable the loss would have no gradient. Nothing attends to it, so the loss is
-        the same to the last bit.
+        projector trainable the loss would have no gradient. No row sees it, so the loss is the
+        same to the last bit.
         """
-        shortest = min(sequences, key=_length)
         tokens = [self.processor.image_token_id] * self.image_tokens
-        shortest.append(Encoded(tokens, [IGNORED] * self.image_tokens))
         size = self.processor.image_processor.size
         side = size["shortest_edge"] or size["height"]
-        return Image.new("RGB", (side, side))
-
-    def _laid_out(self, sequences: list[list[Encoded]]) -> dict[str, torch.Tensor]:
-        longest = max(map(_length, sequences))
-        pad = self.processor.tokenizer.pad_token_id
-        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
-        for rows in sequences:
-            free = longest - _length(rows)
-            filled = [*rows, Encoded([pad] * free, [IGNORED] * free)]
-            columns["input_ids"].append([token for row in filled for token in row.input_ids])
-            columns["labels"].append([label for row in filled for label in row.labels])
-            columns["position_ids"].append([at for row in filled for at in range(len(row.labels))])
-        return {name: torch.tensor(values) for name, values in columns.items()}
+        return Encoded(tokens, [IGNORED] * self.image_tokens), Image.new("RGB", (side, side))
 
 
-def _length(rows: list[Encoded]) -> int:
-    return sum(len(row.input_ids) for row in rows)
-
-
-def _supervised_positions(labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """labels [B, T] -> logits_to_keep [K], shift_labels [B, K]: position t predicts token t + 1."""
-    targets = labels[:, 1:]
-    kept = (targets != IGNORED).any(0).nonzero().squeeze(1)
-    return {"logits_to_keep": kept, "shift_labels": targets[:, kept]}
+def _laid_out(rows: Sequence[Encoded]) -> dict[str, Any]:
+    labels = torch.tensor([[label for row in rows for label in row.labels]])
+    targets = labels[:, 1:]  # position t predicts token t + 1
+    kept = (targets != IGNORED)[0].nonzero().squeeze(1)
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row.input_ids]]),
+        "position_ids": torch.tensor([[at for row in rows for at in range(len(row.labels))]]),
+        "row_lengths": [len(row.labels) for row in rows],
+        "labels": labels,
+        "logits_to_keep": kept,
+        "shift_labels": targets[:, kept],
+    }

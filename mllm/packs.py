@@ -1,4 +1,4 @@
-"""Which conversations stand together in one sequence."""
+"""Which conversations fill a batch together."""
 
 from __future__ import annotations
 

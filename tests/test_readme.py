@@ -15,6 +15,7 @@ import pytest
 
 from mllm.assemble import assemble
 from mllm.chat import Chat
+from mllm.conversations import read_conversation
 from tests.tiny_llava import picture, write_language_model, write_tower
 from tests.training.test_recipes import ON_CPU, STAGES
 from training.recipe import read_recipe
@@ -204,9 +205,9 @@ def test_the_example_answers_as_the_chat_does(
     assert told.strip() == answer.strip() != ""
 
 
-def test_the_example_row_is_json() -> None:
-    [[row]] = [json.loads(block) for block in blocks("json", "README.md")]
-    assert row["conversations"][0]["value"].startswith("<image>\n")
+def test_the_example_rows_can_be_trained_on() -> None:
+    [rows] = [json.loads(block) for block in blocks("json", "README.md")]
+    assert [len(read_conversation(row, "README", ROOT).pictures) for row in rows] == [1, 2]
 
 
 def test_results_stand_between_their_marks() -> None:

@@ -117,17 +117,14 @@ def weighted(found: Sequence[Measured], weights: Sequence[float], seed: int) -> 
 
 
 def packs_of(
-    rows: np.ndarray, found: Sequence[Measured], pack_length: int, seed: int
+    rows: np.ndarray, found: Sequence[Measured], room: int, seed: int
 ) -> tuple[list[Pack], list[int]]:
-    """`rows` in packs of at most `pack_length` tokens, or each alone for 0; and the packs'
-    lengths."""
+    """`rows` in packs of at most `room` tokens, or each alone for 0; and the packs' lengths."""
     of_row = np.concatenate([one.tokens for one in found])
-    if not pack_length:
+    if not room:
         return [[int(row)] for row in rows], of_row[rows].tolist()
-    packs = pack(rows.tolist(), of_row[rows].tolist(), pack_length, seed)
+    packs = pack(rows.tolist(), of_row[rows].tolist(), room, seed)
     lengths = [int(of_row[one].sum()) for one in packs]
-    padding = 1 - sum(lengths) / (pack_length * len(packs))
-    logger.info(
-        "%d packs of %d tokens, %.1f %% of them empty.", len(packs), pack_length, 100 * padding
-    )
+    padding = 1 - sum(lengths) / (room * len(packs))
+    logger.info("%d packs of %d tokens, %.1f %% of them empty.", len(packs), room, 100 * padding)
     return packs, lengths

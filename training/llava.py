@@ -10,16 +10,23 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
-from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    AutoProcessor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 from transformers.integrations.deepspeed import (
     set_hf_deepspeed_config,
     unset_hf_deepspeed_config,
 )
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from mllm.assemble import assemble, image_token_count
 from mllm.collate import Collator
 from mllm.directory import require_llava
 from mllm.packs import Packs
+from mllm.row_attention import ROWS
 from training.conversation_rows import (
     measure,
     open_conversations,
@@ -138,9 +145,21 @@ def open_llava(
         model = LlavaForConditionalGeneration.from_pretrained(
             directory,
             dtype=dtype,
-            attn_implementation={"text_config": args.attention_implementation},
+            attn_implementation={"text_config": _attention(args, directory)},
         )
     return model, AutoProcessor.from_pretrained(directory)
+
+
+def _attention(args: LlavaArguments, directory: str | Path) -> str:
+    """What reads the LLM's attention: as `args.attention` says, or the fastest that is there."""
+    if args.attention != "auto":
+        return args.attention
+    if args.bf16 and is_flash_attn_2_available():
+        return "flash_attention_2"
+    settings, _ = LlavaConfig.get_config_dict(directory)
+    # PyTorch's kernels know no soft cap of attention (Gemma 2).
+    capped = settings["text_config"].get("attn_logit_softcapping") is not None
+    return "eager" if capped else ROWS
 
 
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
@@ -171,19 +190,13 @@ def llava_trainer(
     Raises:
         ConversationError: more rows than `args.quarantine_budget` cannot be trained on.
     """
-    collator = Collator(
-        processor,
-        image_token_count(model.config),
-        args.max_length,
-        # Of a batch of several sequences it would read the rows of each as one.
-        one_sequence=args.attention_implementation == "flash_attention_2",
-    )
+    collator = Collator(processor, image_token_count(model.config), args.max_length)
     sets, weights = open_conversations(args.conversations, args.image_root)
     with args.main_process_first(desc="read the conversations"):
         found = [measure(rows, collator) for rows in sets]
     require_within_budget(found, args.quarantine_budget)
     rows = weighted(found, weights, args.seed)
-    packs, lengths = packs_of(rows, found, args.pack_length, args.seed)
+    packs, lengths = packs_of(rows, found, args.batch_tokens, args.seed)
     logger.info("%d conversations an epoch.", len(rows))
     broken = Path(args.output_dir) / QUARANTINE.format("conversations")
     parts = {
@@ -205,7 +218,7 @@ def llava_trainer(
 
 def _sampler(args: LlavaArguments, lengths: list[int]) -> RowOrder:
     """The order that `args.train_sampling_strategy` names; Trainer's own cannot see our lengths."""
-    if args.pack_length or args.train_sampling_strategy != "group_by_length":
+    if args.batch_tokens or args.train_sampling_strategy != "group_by_length":
         shuffle = args.train_sampling_strategy != "sequential"
         return row_order(lengths, args.seed, shuffle=shuffle)
     together = args.per_device_train_batch_size * args.world_size

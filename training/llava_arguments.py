@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from transformers.utils.import_utils import is_flash_attn_2_available
-
 from training.arguments import StageArguments
 from training.sources import ConversationSource, sources
 
@@ -18,13 +16,13 @@ class LlavaArguments(StageArguments):
         default="", metadata={"help": "Where paths of pictures start; default: the file's folder."}
     )
     max_length: int = field(default=2048, metadata={"help": "Tokens a row may have, with picture."})
-    pack_length: int = field(
+    batch_tokens: int = field(
         default=0,
-        metadata={"help": "Tokens of the sequences that rows are packed into; 0: none."},
+        metadata={"help": "Of a device, filled with rows; 0: per_device_train_batch_size rows."},
     )
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = field(
+    attention: Literal["auto", "rows", "eager", "flash_attention_2", "flex_attention"] = field(
         default="auto",
-        metadata={"help": "The LLM's; auto: flash-attention where it is, else sdpa."},
+        metadata={"help": "The LLM's; auto: flash-attention where it is, else row by row."},
     )
     quarantine_budget: float = field(
         default=0.001, metadata={"help": "Share of rows that may be broken, and are left out."}
@@ -37,16 +35,11 @@ class LlavaArguments(StageArguments):
 
     def __post_init__(self) -> None:
         sources(ConversationSource, self.conversations)  # mistakes in them are told at once
-        if self.pack_length and self.pack_length < self.max_length:
-            raise ValueError(
-                f"--pack_length {self.pack_length} must hold a row of --max_length "
-                f"{self.max_length}."
-            )
+        if self.batch_tokens:
+            if self.batch_tokens < self.max_length:
+                raise ValueError(
+                    f"--batch_tokens {self.batch_tokens} must hold a row of --max_length "
+                    f"{self.max_length}."
+                )
+            self.per_device_train_batch_size = 1
         super().__post_init__()
-
-    @property
-    def attention_implementation(self) -> str:
-        """As `attention` says, or the fastest that is there."""
-        if self.attention != "auto":
-            return self.attention
-        return "flash_attention_2" if self.bf16 and is_flash_attn_2_available() else "sdpa"

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from mllm.assemble import assemble
+from mllm.row_attention import ROWS
 from tests.mllm.families import FAMILIES, write_tokenizer
 from tests.tiny_llava import picture
 
@@ -41,6 +42,7 @@ MODELS = {
     "gemma2": (Gemma2ForCausalLM, Gemma2Config),
     "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig),
 }
+WINDOWS = {name: {"sliding_window": 4} for name in ("mistral", "phi3", "gemma2", "gemma3")}
 HEADS = {"qwen3": 16, "gemma2": 16, "gemma3": 16}
 
 
@@ -56,7 +58,14 @@ def language_model(family, tmp_path):
     torch.manual_seed(0)
     head = {"head_dim": HEADS[family]} if family in HEADS else {}
     model = build(
-        config(**SIZES, **head, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2)
+        config(
+            **SIZES,
+            **head,
+            **WINDOWS.get(family, {}),
+            vocab_size=len(tokenizer),
+            bos_token_id=1,
+            eos_token_id=2,
+        )
     ).eval()
     model.save_pretrained(tmp_path / "llm")
     return model
@@ -92,3 +101,27 @@ def test_a_family_reads_text_and_pictures(family, language_model, parts, tmp_pat
     if family == "gemma2":  # its soft cap keeps the order, and is all that is left out
         logits_BLV = 30 * torch.tanh(logits_BLV / 30)
     torch.testing.assert_close(logits_BLV, own_BLV, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_of_a_family_do_not_see_each_other(family, language_model, parts, tmp_path):
+    """As with a mask of blocks, which Gemma 2 needs for its attention's soft cap; Mistral's, Phi's
+    and Gemma's windows are shorter than the rows."""
+    assemble(str(parts[0]), str(tmp_path / "llm"), tmp_path / "mllm")
+    told = []
+    for attention in ("eager", "eager" if family == "gemma2" else ROWS):
+        model = LlavaForConditionalGeneration.from_pretrained(
+            tmp_path / "mllm", attn_implementation={"text_config": attention}
+        ).train()
+        model.activation_checkpointing_enable()
+        token_BL = torch.arange(3, 33)[None]
+        lengths = [12, 1, 17]
+        position_BL = torch.cat([torch.arange(length) for length in lengths])[None]
+        logits = model(
+            input_ids=token_BL, position_ids=position_BL, row_lengths=lengths, use_cache=False
+        ).logits
+        logits.square().mean().backward()
+        told.append((logits, model.get_input_embeddings().weight.grad))
+        alone = {"input_ids": token_BL[:, 13:], "row_lengths": lengths[2:], "use_cache": False}
+        torch.testing.assert_close(logits[:, 13:], model(**alone).logits, atol=1e-5, rtol=1e-5)
+    for ours, theirs in zip(*told, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

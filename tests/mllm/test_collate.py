@@ -56,16 +56,6 @@ def forward(model, batch):
     return model(**{name: value for name, value in batch.items() if name != "row_ids"})
 
 
-def gradients(model, batch):
-    model.zero_grad()
-    forward(model, batch).loss.backward()
-    return {
-        name: parameter.grad.clone()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-
-
 def test_tokens_and_labels_equal_the_processors_own(collator, rows):
     """The placeholder is expanded after tokenising here, before it in the processor."""
     for entry in rows:
@@ -106,106 +96,105 @@ def test_exactly_the_answers_and_their_ends_are_learned(collator, rows):
     assert learned == "a red circle</s> one</s>"
 
 
-def test_what_fills_a_batch_up_is_a_sequence_of_its_own(collator, rows):
-    batch = collator(each_alone(rows[:4]))
-    lengths = [len(collator.encode([entry.conversation])[0].labels) for entry in rows[:4]]
+def test_rows_stand_end_to_end_and_positions_begin_anew(collator, rows):
+    batch = collator([rows[:3], rows[3:4]])
+    lengths = [len(one.labels) for one in collator.encode([one.conversation for one in rows[:4]])]
     assert len(set(lengths)) > 1
-    for positions, length in zip(batch["position_ids"].tolist(), lengths, strict=True):
-        assert positions == [*range(length), *range(max(lengths) - length)]
+    assert batch["row_lengths"] == lengths
+    assert batch["position_ids"].tolist() == [[at for length in lengths for at in range(length)]]
+    assert batch["input_ids"].shape == batch["labels"].shape == (1, sum(lengths))
     assert len(batch["pixel_values"]) == 3
     assert len(batch["row_ids"]) == 4
 
 
-def test_the_kept_positions_give_the_loss_of_all_positions(collator, model_and_processor, rows):
-    model, _ = model_and_processor
-    batch = collator(each_alone(rows[:6]))
-    sparse = forward(model, batch)
-    assert sparse.logits.shape[:2] == batch["shift_labels"].shape
-    # Masked on the right, as everybody else pads.
-    whole = batch["position_ids"].diff(dim=1, prepend=torch.full((6, 1), -1)).ne(1).cumsum(1)
-    full = model(
-        input_ids=batch["input_ids"],
-        attention_mask=(whole == 0).long(),
-        pixel_values=batch["pixel_values"],
-    ).logits
-    by_hand = functional.cross_entropy(
-        full[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100
-    )
-    torch.testing.assert_close(sparse.loss, by_hand)
-    supervised = (batch["labels"] != -100).sum()
-    assert supervised == (batch["shift_labels"] != -100).sum()
+def padded(collator, rows):
+    """The rows as everybody else's collators make them: one each, masked on the right."""
+    encoded = collator.encode([one.conversation for one in rows])
+    longest = max(len(one.labels) for one in encoded)
+
+    def stacked(lists, filler):
+        return torch.tensor([[*values, *[filler] * (longest - len(values))] for values in lists])
+
+    return {
+        "input_ids": stacked([one.input_ids for one in encoded], 0),
+        "attention_mask": stacked([[1] * len(one.labels) for one in encoded], 0),
+        "labels": stacked([one.labels for one in encoded], -100),
+        "pixel_values": collator(each_alone(rows))["pixel_values"],
+    }
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("cut", [[16], [5, 16], [1, 2, 3, 16]])
-def test_packed_rows_learn_what_they_learn_alone(
-    attention, cut, model_and_processor, collator, rows, row_of_two
+@pytest.mark.parametrize("attention", ["rows", "sdpa", "eager"])
+def test_rows_learn_together_what_they_learn_alone(
+    attention, model_and_processor, collator, rows, row_of_two
 ):
     """Loss and every gradient, with pictures, several of them, and text alone."""
     model, _ = model_and_processor
-    model.set_attn_implementation({"text_config": attention})
     some = [*rows[:15], row_of_two]
-    packs = [some[start:end] for start, end in zip([0, *cut], cut, strict=False)]
-    packed, alone = collator(packs), collator(each_alone(some))
-    assert packed["input_ids"].shape[0] == len(cut)
-    torch.testing.assert_close(forward(model, packed).loss, forward(model, alone).loss)
-    told, expected = gradients(model, packed), gradients(model, alone)
-    assert told.keys() == expected.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(told[name], gradient, atol=1e-5, rtol=1e-5)
+    expected = padded(collator, some)
+    model.set_attn_implementation({"text_config": "sdpa"})
+    model.zero_grad()
+    logits = model(**expected).logits
+    by_hand = functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), expected["labels"][:, 1:].flatten(), ignore_index=-100
+    )
+    by_hand.backward()
+    gradient = {name: one.grad.clone() for name, one in learning(model)}
+
+    model.set_attn_implementation({"text_config": attention})
+    model.zero_grad()
+    told = forward(model, collator([some[:5], some[5:]]))
+    assert told.logits.shape[1] == (expected["labels"] != -100).sum()
+    torch.testing.assert_close(told.loss, by_hand)
+    told.loss.backward()
+    for name, one in learning(model):
+        torch.testing.assert_close(one.grad, gradient[name], atol=1e-5, rtol=1e-5)
 
 
-def test_packs_may_be_laid_in_one_sequence(model_and_processor, rows):
-    model, processor = model_and_processor
-    settings = (processor, image_token_count(model.config), 256)
-    packs = [rows[:3], rows[3:5]]
-    one = Collator(*settings, one_sequence=True)(packs)
-    expected = Collator(*settings)([rows[:5]])
-    assert one.keys() == expected.keys()
-    for name in ("input_ids", "labels", "position_ids", "pixel_values"):
-        assert torch.equal(one[name], expected[name])
+def learning(model):
+    found = [(name, one) for name, one in model.named_parameters() if one.grad is not None]
+    assert any("vision_tower" in name for name, _ in found)
+    assert any("projector" in name for name, _ in found)
+    return found
 
 
-def test_a_neighbour_changes_nothing(model_and_processor, collator, rows):
-    """Not a bit of a row's logits: of the row before, behind, or below it."""
+@pytest.mark.parametrize("attention", ["rows", "sdpa"])
+def test_a_neighbour_changes_nothing(attention, model_and_processor, collator, rows):
+    """Not a bit of a row's logits: neither the row before it nor the one behind."""
     model, _ = model_and_processor
+    model.set_attn_implementation({"text_config": attention})
     entry, words = rows[0], rows[3].conversation
     changed = [{"role": "user", "content": "square no"}, *words.messages[1:]]
     other = OpenedRow(Conversation(words.source, changed, ()), [])
     seen = []
     for neighbour in (rows[3], other):
-        batch = collator([[neighbour, entry, neighbour], [neighbour] * 3])
-        logits = model(**{n: batch[n] for n in ("input_ids", "position_ids", "pixel_values")},
-                       use_cache=False).logits[0]  # fmt: skip
-        starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
-        seen.append(logits[starts[1] : starts[2]])
+        batch = collator([[neighbour, entry, neighbour]])
+        before, length, _ = batch["row_lengths"]
+        logits = forward(model, {**batch, "logits_to_keep": 0, "labels": None}).logits[0]
+        seen.append(logits[before : before + length])
     assert torch.equal(seen[0], seen[1])
 
 
 def test_a_text_only_batch_loses_nothing_by_its_blank_picture(model_and_processor, collator, rows):
     model, _ = model_and_processor
     texts = [entry for entry in rows if not entry.pictures]
-    batch = collator([texts[:3], texts[3:]])
+    batch = collator([texts])
     assert len(batch["pixel_values"]) == 1
     blanks = batch["input_ids"] == model.config.image_token_index
-    assert blanks.sum() == collator.image_tokens
-    assert blanks[1].sum() == collator.image_tokens
+    assert blanks.sum() == batch["row_lengths"][-1] == collator.image_tokens
     assert (batch["labels"][blanks] == -100).all()
-
-    plain = [
-        model(input_ids=torch.tensor([one.input_ids]), labels=torch.tensor([one.labels]))
-        for one in collator.encode([entry.conversation for entry in texts])
-    ]
-    counts = [
-        sum(label != -100 for label in one.labels)
-        for one in collator.encode([entry.conversation for entry in texts])
-    ]
-    expected = sum(told.loss * n for told, n in zip(plain, counts, strict=True)) / sum(counts)
-    torch.testing.assert_close(forward(model, batch).loss, expected)
-    told = gradients(model, batch)
-    for name in ("linear_1", "linear_2"):
-        gradient = told[f"model.multi_modal_projector.{name}.weight"]
-        assert torch.equal(gradient, torch.zeros_like(gradient))
+    model.set_attn_implementation({"text_config": "rows"})
+    told = forward(model, batch)
+    plain = {name: value for name, value in batch.items() if name != "pixel_values"}
+    words = plain["input_ids"].shape[1] - collator.image_tokens
+    for name in ("input_ids", "position_ids", "labels"):
+        plain[name] = plain[name][:, :words]
+    plain["row_lengths"] = plain["row_lengths"][:-1]
+    assert torch.equal(told.loss, forward(model, plain).loss)
+    model.zero_grad()
+    told.loss.backward()
+    for layer in (model.model.multi_modal_projector.linear_1,
+                  model.model.multi_modal_projector.linear_2):  # fmt: skip
+        assert torch.equal(layer.weight.grad, torch.zeros_like(layer.weight))
 
 
 def test_truncation_drops_the_end_but_never_a_part_of_a_picture(model_and_processor, rows):

@@ -108,19 +108,18 @@ def logged(output_dir):
     return [told["loss"] for told in json.loads(state.read_text())["log_history"] if "loss" in told]
 
 
-def test_packed_rows_train_as_rows_alone(folder, tmp_path):
-    """All rows in every step, in one sequence of a device, in several, or each alone: one loss."""
-    alone = ["--per_device_train_batch_size", "24", "--max_length", "64"]
-    expected = logged(train(folder, tmp_path / "alone", *alone))
-    for length, packs in (("2048", "1"), ("128", "24")):
-        flags = [*alone, "--pack_length", length, "--per_device_train_batch_size", packs]
-        told = logged(train(folder, tmp_path / length, *flags))
-        assert told == pytest.approx(expected, rel=1e-4)
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+def test_a_batch_of_tokens_trains_as_its_rows(attention, folder, tmp_path):
+    rows = ["--per_device_train_batch_size", "24", "--max_length", "64"]
+    expected = logged(train(folder, tmp_path / "rows", *rows))
+    tokens = ["--batch_tokens", "2048", "--attention", attention]
+    told = logged(train(folder, tmp_path / "tokens", *rows, *tokens))
+    assert told == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_pack_must_hold_a_row(folder, tmp_path):
-    with pytest.raises(SystemExit, match="--pack_length 64 must hold a row of --max_length 128"):
-        train(folder, tmp_path, "--pack_length", "64", "--max_length", "128")
+def test_a_batch_of_tokens_must_hold_a_row(folder, tmp_path):
+    with pytest.raises(SystemExit, match="--batch_tokens 64 must hold a row of --max_length 128"):
+        train(folder, tmp_path, "--batch_tokens", "64", "--max_length", "128")
 
 
 def cut_off(whole, step, directory):
