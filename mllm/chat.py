@@ -18,6 +18,7 @@ from transformers import (
     TextIteratorStreamer,
 )
 
+from mllm.adapters import has_adapters, open_adapted
 from mllm.answerer import Answerer, Message
 from mllm.directory import require_llava
 
@@ -29,18 +30,21 @@ class Chat(Answerer):
         """Load the checkpoint.
 
         Args:
-            directory: a LLaVA directory (or hub id) with its processor.
+            directory: a LLaVA directory (or hub id) with its processor, or adapters of one.
             device: where to run; the first GPU when there is one, else the CPU.
 
         Raises:
-            ValueError: the directory holds no LLaVA model or no chat template.
+            ValueError: the directory holds no LLaVA model or no chat template, or adapters of one
+                that is not there.
         """
-        require_llava(directory)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        settings: dict[str, Any] = {"dtype": "auto", "device_map": device}
+        if has_adapters(directory):
+            model: Any = open_adapted(directory, **settings)
+        else:
+            require_llava(directory)
+            model = LlavaForConditionalGeneration.from_pretrained(directory, **settings)
         processor = AutoProcessor.from_pretrained(directory)
-        model = LlavaForConditionalGeneration.from_pretrained(
-            directory, dtype="auto", device_map=device
-        )
         super().__init__(model, processor, processor.tokenizer)
 
     def answer(self, image: Image.Image | None, question: str, *, max_new_tokens: int = 256) -> str:

@@ -1,7 +1,9 @@
-"""Telling a LLaVA directory from anything else."""
+"""Telling a LLaVA directory from anything else, and its weights from others."""
 
 from __future__ import annotations
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from transformers import LlavaConfig
@@ -30,3 +32,15 @@ def require_llava(directory: str | Path) -> None:
             f"{directory} holds a {settings.get('model_type')!r} model, not LLaVA: give the output "
             "directory of training/finetune.py, or assemble one with training/pretrain_projector.py"
         )
+
+
+def weight_hashes(directory: str | Path) -> dict[str, str]:
+    """sha256 of each file of weights in a directory, by name; none of a hub id's."""
+    files = sorted(Path(directory).glob("*.safetensors"))
+    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
+        return dict(zip((file.name for file in files), threads.map(sha256, files), strict=True))
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

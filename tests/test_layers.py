@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Packages with one place, or none: transformers and the launchers own the last two.
 ONLY_IN: dict[str, set[str]] = {
     "gradio": {"scripts/demo.py"},
-    "peft": set(),
+    "peft": {"mllm/adapters.py"},
     "bitsandbytes": set(),
     "deepspeed": set(),
     "open_clip_train": {"benchmarks/steps.py"},

@@ -45,7 +45,7 @@ def write_tower(directory: Path, family: str = "clip") -> Path:
     return directory
 
 
-def write_language_model(directory: Path) -> Path:
+def write_language_model(directory: Path, width: int = 32) -> Path:
     """A Llama with a sentencepiece tokenizer of Vicuna's kind: BOS added, no pad token."""
     directory.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
@@ -66,7 +66,7 @@ def write_language_model(directory: Path) -> Path:
     vocabulary = len(AutoTokenizer.from_pretrained(directory))
     torch.manual_seed(2)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
         bos_token_id=1, eos_token_id=2,
     )  # fmt: skip

@@ -12,15 +12,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mllm.adapters import Lora, add_adapters, base_record
 from training.llava import (
-    keep_in_eval,
     llava_trainer,
-    open_llava,
+    save_adapted,
     save_llava,
-    unused_tower_parts,
 )
 from training.llava_arguments import LlavaArguments
-from training.recipe import read_recipe
+from training.llava_model import keep_in_eval, open_llava, unused_tower_parts
+from training.recipe import from_mapping, read_recipe
 from training.stage import is_finished, one_message, run_stage, start_logging
 
 logger = logging.getLogger("training")
@@ -37,11 +37,23 @@ class Finetune(LlavaArguments):
         default=None, metadata={"help": "Of the projector; default: learning_rate."}
     )
 
+    lora: str = field(
+        default="",
+        metadata={"help": "{rank: 128, alpha: 256, dora: ..., quantized: ...}: adapters learn."},
+    )
+
     learning_rate: float = field(default=2e-5, metadata={"help": "Of the language model."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Times 8 GPUs: 128."})
 
     def __post_init__(self) -> None:
         self.require("model", "conversations")
+        if self.lora:
+            from_mapping(Lora, self.lora)  # mistakes in it are told at once
+            if self.tune_vision_tower:
+                raise ValueError(
+                    "adapters are of the language model and leave the tower as it is: leave out "
+                    "--lora or --tune_vision_tower."
+                )
         super().__post_init__()
 
 
@@ -52,21 +64,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     logger.info("Opening %s.", args.model)
-    model, processor = open_llava(args.model, args)
-    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
-
-    logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
-    model.requires_grad_(True)
-    tower.requires_grad_(args.tune_vision_tower)
-    for part in unused_tower_parts(model):
-        part.requires_grad_(False)
+    lora = from_mapping(Lora, args.lora) if args.lora else None
+    model, processor = open_llava(args.model, args, lora)
+    tower = model.model.vision_tower
     if not args.tune_vision_tower:
         keep_in_eval(tower)
+    base = None
+    if lora is not None:
+        logger.info("Projector and adapters of the language model learn: %s.", lora)
+        learner, base = add_adapters(model, lora), base_record(args.model, lora)
+        save = save_adapted(learner, processor, base)
+    else:
+        logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
+        learner, save = model.requires_grad_(True), save_llava(model, processor)
+        tower.requires_grad_(args.tune_vision_tower)
+        for part in unused_tower_parts(model):
+            part.requires_grad_(False)
 
     logger.info("Reading the conversations.")
+    projector = model.model.multi_modal_projector
     rates = [(tower, args.vision_tower_learning_rate), (projector, args.projector_learning_rate)]
-    trainer = llava_trainer(args, model, processor, learning_rates=rates)
-    run_stage(trainer, save_llava(model, processor))
+    trainer = llava_trainer(args, learner, processor, learning_rates=rates, base=base)
+    run_stage(trainer, save)
 
 
 if __name__ == "__main__":

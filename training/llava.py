@@ -1,32 +1,21 @@
-"""What the two LLaVA stages share: assembling once, opening the model, its data, and its
-trainer."""
+"""What the two LLaVA stages share besides the model: its trainer, and how it is saved."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 from transformers import (
-    AutoProcessor,
-    LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
-from transformers.integrations.deepspeed import (
-    set_hf_deepspeed_config,
-    unset_hf_deepspeed_config,
-)
-from transformers.utils.import_utils import is_flash_attn_2_available
 
-from mllm.assemble import assemble, image_token_count
+from mllm.adapters import PeftModel, llava_of, write_base
+from mllm.assemble import image_token_count
 from mllm.collate import Collator
-from mllm.directory import require_llava
 from mllm.packs import Packs
-from mllm.row_attention import ROWS
 from training.conversation_rows import (
     measure,
     open_conversations,
@@ -38,7 +27,7 @@ from training.learning_check import LearningCheck
 from training.llava_arguments import LlavaArguments
 from training.quarantine import QUARANTINE, Quarantine
 from training.row_order import LengthGroups, RowOrder, row_order
-from training.stage import Save, StageTrainer, last_checkpoint
+from training.stage import Save, StageTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -48,16 +37,18 @@ class LlavaTrainer(StageTrainer):
 
     Args (besides StageTrainer's):
         learning_rates: pairs of a module and its rate; None leaves it at `args.learning_rate`.
+        base: of what adapters are trained, for every checkpoint; None where all of it is saved.
     """
 
     def __init__(
         self,
         *args,  # noqa: ANN002
         learning_rates: list[tuple[nn.Module, float | None]],
+        base: dict[str, Any] | None = None,
         **kwargs,  # noqa: ANN003
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._learning_rates = learning_rates
+        self._learning_rates, self._base = learning_rates, base
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
@@ -66,17 +57,25 @@ class LlavaTrainer(StageTrainer):
                 _split_groups(optimizer, module, rate)
         return optimizer
 
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self._base is not None:
+            write_base(self._base, Path(str(output_dir)))
+
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         """Trainer's own compares the names in the file with the modules', which differ in LLaVA
         (transformers keeps the classic ones on disk): it would warn, load nothing and go on from
         the initial weights (5.23)."""
+        if not isinstance(self.model, LlavaForConditionalGeneration):
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
         ours = cast("LlavaForConditionalGeneration", self.model)
         saved = LlavaForConditionalGeneration.from_pretrained(
             resume_from_checkpoint, dtype=ours.dtype
         )
         ours.load_state_dict(saved.state_dict())
+        return None
 
 
 def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: float) -> None:
@@ -90,107 +89,20 @@ def _split_groups(optimizer: torch.optim.Optimizer, module: nn.Module, rate: flo
     optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
 
 
-def assemble_once(
-    args: LlavaArguments, vision_tower: str, language_model: str, system: str | None
-) -> Path:
-    """Assemble the model on the first process; every process then opens the directory.
-
-    A run that goes on from a checkpoint keeps the directory it began with. Under ZeRO-3 parts are
-    opened whole: sharding them, on one process alone, would wait for the others for ever.
-    """
-    output_dir = Path(args.output_dir)
-    directory = output_dir / "assembled"
-    dtype = torch.bfloat16 if args.bf16 else torch.float32
-    with args.main_process_first(local=False, desc="assemble"):
-        begun = directory.is_dir() and last_checkpoint(output_dir) is not None
-        if args.process_index == 0 and not begun:
-            with _whole_models(args):
-                assemble(
-                    vision_tower,
-                    language_model,
-                    directory,
-                    system=system,
-                    dtype=dtype,
-                    seed=args.seed,
-                )
-    if not directory.is_dir():
-        raise ValueError(f"the first process could not assemble {directory}: its message says why.")
-    return directory
-
-
-@contextmanager
-def _whole_models(args: LlavaArguments) -> Iterator[None]:
-    """transformers forgets DeepSpeed meanwhile, so that ZeRO-3 does not shard what is opened."""
-    unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        if args.deepspeed:
-            set_hf_deepspeed_config(args.hf_deepspeed_config)
-
-
-def open_llava(
-    directory: str | Path, args: LlavaArguments
-) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model and processor of a LLaVA directory, for training.
-
-    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
-    and bf16 is the autocast's business.
-    """
-    require_llava(directory)
-    dtype = torch.bfloat16 if args.bf16 and args.deepspeed else torch.float32
-    # On GPUs ZeRO-3 shards while it loads. On CPUs DeepSpeed's communication only starts with the
-    # engine (Trainer's `use_cpu`), and the engine shards there.
-    with _whole_models(args) if args.use_cpu else nullcontext():
-        model = LlavaForConditionalGeneration.from_pretrained(
-            directory,
-            dtype=dtype,
-            attn_implementation={"text_config": _attention(args, directory)},
-        )
-    return model, AutoProcessor.from_pretrained(directory)
-
-
-def _attention(args: LlavaArguments, directory: str | Path) -> str:
-    """What reads the LLM's attention: as `args.attention` says, or the fastest that is there."""
-    if args.attention != "auto":
-        return args.attention
-    if args.bf16 and is_flash_attn_2_available():
-        return "flash_attention_2"
-    settings, _ = LlavaConfig.get_config_dict(directory)
-    # PyTorch's kernels know no soft cap of attention (Gemma 2).
-    capped = settings["text_config"].get("attn_logit_softcapping") is not None
-    return "eager" if capped else ROWS
-
-
-def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
-    """The tower's modules behind the layer whose features are read; they never get a gradient."""
-    tower = model.model.vision_tower
-    layers, read = tower.encoder.layers, model.config.vision_feature_layer
-    # Hidden state n is the output of n layers; of all of them, counted from the end, it is -1.
-    states = read if isinstance(read, list) else [read]
-    used = max(state if state >= 0 else len(layers) + 1 + state for state in states)
-    on_the_way = {"embeddings", "pre_layrnorm", "encoder"}
-    behind = [part for name, part in tower.named_children() if name not in on_the_way]
-    return [*layers[used:], *behind]
-
-
-def keep_in_eval(module: nn.Module) -> None:
-    """Hold a frozen module in eval mode: Trainer puts the whole model into train mode each step."""
-    module.register_forward_pre_hook(lambda frozen, _: frozen.eval() and None)
-
-
 def llava_trainer(
     args: LlavaArguments,
-    model: LlavaForConditionalGeneration,
+    model: LlavaForConditionalGeneration | PeftModel,
     processor: LlavaProcessor,
     learning_rates: list[tuple[nn.Module, float | None]],
+    base: dict[str, Any] | None = None,
 ) -> LlavaTrainer:
     """The trainer over `args.conversations`, after every check that needs no picture decoded.
 
     Raises:
         ConversationError: more rows than `args.quarantine_budget` cannot be trained on.
     """
-    collator = Collator(processor, image_token_count(model.config), args.max_length)
+    llava = llava_of(model)
+    collator = Collator(processor, image_token_count(llava.config), args.max_length)
     sets, weights = open_conversations(args.conversations, args.image_root)
     with args.main_process_first(desc="read the conversations"):
         found = [measure(rows, collator) for rows in sets]
@@ -200,9 +112,9 @@ def llava_trainer(
     logger.info("%d conversations an epoch.", len(rows))
     broken = Path(args.output_dir) / QUARANTINE.format("conversations")
     parts = {
-        "vision_tower": model.model.vision_tower,
-        "projector": model.model.multi_modal_projector,
-        "language_model": model.model.language_model,
+        "vision_tower": llava.model.vision_tower,
+        "projector": llava.model.multi_modal_projector,
+        "language_model": llava.model.language_model,
     }
     return LlavaTrainer(
         train_sampler=_sampler(args, lengths),
@@ -213,6 +125,7 @@ def llava_trainer(
         processing_class=processor,
         callbacks=[LearningCheck(parts)],
         learning_rates=learning_rates,
+        base=base,
     )
 
 
@@ -231,5 +144,16 @@ def save_llava(model: LlavaForConditionalGeneration, processor: LlavaProcessor) 
     def save(state: dict[str, Tensor], directory: Path) -> None:
         model.save_pretrained(directory, state_dict=state)
         processor.save_pretrained(directory)
+
+    return save
+
+
+def save_adapted(model: PeftModel, processor: LlavaProcessor, base: dict[str, Any]) -> Save:
+    """How stage 4 writes adapters of `base`."""
+
+    def save(state: dict[str, Tensor], directory: Path) -> None:
+        model.save_pretrained(str(directory), state_dict=state)
+        processor.save_pretrained(directory)
+        write_base(base, directory)
 
     return save

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from training.llava import (
-    assemble_once,
-    keep_in_eval,
     llava_trainer,
-    open_llava,
     save_llava,
 )
 from training.llava_arguments import LlavaArguments
+from training.llava_model import assemble_once, keep_in_eval, open_llava
 from training.recipe import read_recipe
 from training.stage import is_finished, one_message, run_stage, start_logging
 

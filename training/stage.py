@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 STARTED = "started.json"  # the recipe of the checkpoints beside it, until recipe.json is written
 COMPILED = "_orig_mod."  # what torch.compile puts before names of weights
+ADAPTED = "base_model.model."  # what peft does
 Save = Callable[[dict[str, Tensor], Path], None]
 
 
@@ -240,7 +241,7 @@ def parameter_table(model: nn.Module) -> str:
     """One line per part of the model: name, tensors, parameters, and how many of them learn."""
     parts = defaultdict(nn.ParameterList)
     for name, parameter in model.named_parameters():
-        parts[".".join(name.split(".")[:2])].append(parameter)
+        parts[".".join(name.removeprefix(ADAPTED).split(".")[:2])].append(parameter)
     lines = [f"{'part':<32}{'tensors':>9}{'parameters':>15}{'learning':>15}"]
     for name, part in [*parts.items(), ("all", model)]:
         tensors, total = sum(1 for _ in part.parameters()), get_model_param_count(part)

@@ -74,6 +74,11 @@ def test_the_tower_learns_when_told_to_up_to_the_layer_that_is_read(folder, tmp_
     assert moved | unclear == expected | unclear
 
 
+def test_adamw_may_keep_its_moments_in_8_bits(folder, tmp_path):
+    losses = logged(train(folder, tmp_path, "--optim", "adamw_bnb_8bit", "--learning_rate", "1e-3"))
+    assert losses[-1] < losses[0]
+
+
 def test_a_tower_rate_of_zero_leaves_the_tower_alone(folder, tmp_path):
     flags = ["--tune_vision_tower", "True", "--vision_tower_learning_rate", "0"]
     with pytest.raises(RuntimeError, match="vision_tower should learn but did not move"):

@@ -21,7 +21,7 @@ from tests.tiny_llava import (
     write_rows,
     write_tower,
 )
-from training.llava import keep_in_eval, open_llava
+from training.llava_model import keep_in_eval, open_llava
 from training.pretrain_projector import PretrainProjector, main
 
 

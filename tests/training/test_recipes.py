@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mllm.adapters import Lora
 from training.adapt_text_encoder import AdaptTextEncoder
 from training.arguments import StageArguments
 from training.finetune import Finetune
 from training.pretrain_projector import PretrainProjector
-from training.recipe import read_recipe
+from training.recipe import from_mapping, read_recipe
 from training.train_vision_tower import TrainVisionTower
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ TOWERS = {
     folder: [path for path in RECIPES if path.parent.name == folder]
     for folder in ("dfn-h-14-378", "siglip2-so400m-16-384")
 }
+ADAPTERS = [path for path in RECIPES if path.parent.name in ("lora", "qlora")]
 SIZES = ("per_device_train_batch_size", "edit_batch_size")
 # On a machine without a GPU, bf16 and DeepSpeed are refused by Trainer's arguments, not by ours.
 ON_CPU = ["--bf16", "False", "--tf32", "False", "--deepspeed", "", "--use_cpu", "True"]
@@ -43,7 +45,12 @@ def read(path: Path, *flags: str) -> StageArguments:
 
 def test_every_stage_has_a_recipe_of_both_sizes() -> None:
     assert {path.stem for path in REAL} == {path.stem for path in MINIATURE} == set(STAGES)
-    assert len(RECIPES) == 2 * len(STAGES) + 2 * len(TOWERS)
+    assert len(RECIPES) == 2 * len(STAGES) + 2 * len(TOWERS) + len(ADAPTERS)
+
+
+def test_adapters_are_in_4_bits_where_the_recipe_says_so() -> None:
+    told = {path.parent.name: from_mapping(Lora, read(path).lora) for path in ADAPTERS}
+    assert {name: lora.quantized for name, lora in told.items()} == {"lora": False, "qlora": True}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name)

@@ -1,0 +1,164 @@
+"""Low-rank adapters of a LLaVA: put on, opened and merged. The one file that knows peft.
+
+What learns is saved as peft saves it, the projector whole beside the adapters; base.json says of
+what they are adapters, by the hashes of its weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import CONFIG_NAME
+from pydantic import ConfigDict, Field, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import nn
+from transformers import BitsAndBytesConfig, LlavaForConditionalGeneration
+
+from mllm.directory import weight_hashes
+
+BASE = "base.json"
+TOWER, PROJECTOR, LAYERS = (
+    "model.vision_tower",
+    "model.multi_modal_projector",
+    "model.language_model.layers",
+)
+Part = Literal["attention", "mlp"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Lora:
+    """Defaults: LLaVA-1.5's own script for LoRA.
+
+    rank, alpha, dropout: of LoRA (arXiv 2106.09685).
+    parts: of the LLM's layers, whose linear maps get adapters.
+    dora: learn their magnitudes apart (arXiv 2402.09353).
+    quantized: hold the LLM's layers in 4 bits, nf4 with double quantisation (arXiv 2305.14314).
+    """
+
+    rank: PositiveInt = 128
+    alpha: PositiveInt = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    parts: tuple[Part, ...] = ("attention", "mlp")
+    dora: bool = False
+    quantized: bool = False
+
+
+def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
+    """`model` with adapters on its LLM. They and the projector learn, in fp32, and nothing else."""
+    told = get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=linear_maps(model, lora.parts),
+            use_dora=lora.dora,
+            modules_to_save=[PROJECTOR],
+        ),
+    )
+    for parameter in told.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return cast("PeftModel", told)
+
+
+def linear_maps(model: LlavaForConditionalGeneration, parts: tuple[Part, ...]) -> list[str]:
+    """Full names of the linear maps in `parts` of the LLM's layers: nothing of the tower, whose
+    names are alike, is among them."""
+    layers = cast("nn.ModuleList", model.get_submodule(LAYERS))
+    return [
+        f"{LAYERS}.{name}"
+        for name, module in layers.named_modules()
+        if isinstance(module, nn.Linear)
+        and ("attention" if ".self_attn." in f".{name}" else "mlp") in parts
+    ]
+
+
+def in_4_bits(compute: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's quantisation of the LLM's layers alone. Names are full: for "vision_tower"
+    transformers would find no module, and quantise the tower."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=[TOWER, PROJECTOR, "lm_head"],
+    )
+
+
+def llava_of(model: LlavaForConditionalGeneration | PeftModel) -> LlavaForConditionalGeneration:
+    """The LLaVA itself, which adapters may be put on."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast("LlavaForConditionalGeneration", inner)
+
+
+def base_record(model: str, lora: Lora) -> dict[str, Any]:
+    """Of what adapters are trained: a LLaVA directory (or hub id), and its weights' hashes."""
+    name = str(Path(model).absolute()) if Path(model).is_dir() else model
+    return {"model": name, "quantized": lora.quantized, "sha256": weight_hashes(model)}
+
+
+def write_base(record: dict[str, Any], directory: Path) -> None:
+    """Beside adapters: they are worth nothing without."""
+    (directory / BASE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def has_adapters(directory: str | Path) -> bool:
+    return (Path(directory) / CONFIG_NAME).is_file()
+
+
+def open_adapted(directory: str | Path, **settings: Any) -> PeftModel:
+    """The base that adapters in `directory` were trained on, in 4 bits if it was, and the adapters
+    on it.
+
+    Args:
+        directory: that stage 4 wrote, or one of its checkpoints.
+        settings: of `LlavaForConditionalGeneration.from_pretrained`.
+
+    Raises ValueError if the base is gone or is another one by now.
+    """
+    base = _base(directory, settings)
+    return PeftModel.from_pretrained(base, str(directory))
+
+
+def merge(directory: str | Path) -> LlavaForConditionalGeneration:
+    """A plain LLaVA in fp32, on the CPU, that computes what base and adapters do; of a base that
+    was held in 4 bits, with the weights that those stand for.
+
+    Raises ValueError as `open_adapted`.
+    """
+    base = _base(directory, {"dtype": torch.float32, "device_map": "cpu"})
+    if base.config.to_dict().get("quantization_config") is not None:
+        base = base.dequantize(dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, str(directory))
+    return cast("LlavaForConditionalGeneration", adapted.merge_and_unload())
+
+
+def _base(directory: str | Path, settings: dict[str, Any]) -> LlavaForConditionalGeneration:
+    record = Path(directory) / BASE
+    if not record.is_file():
+        raise ValueError(
+            f"{directory} has adapters and no {BASE} that says of what: give a directory that "
+            "training/finetune.py wrote, or a LLaVA directory."
+        )
+    told = json.loads(record.read_text(encoding="utf-8"))
+    base, hashes = told["model"], told["sha256"]
+    if hashes and not Path(base).is_dir():
+        raise ValueError(
+            f"{directory} holds adapters of {base}, which is not there: put it back, or write "
+            f"where it is now into {record}."
+        )
+    if hashes and weight_hashes(base) != hashes:
+        raise ValueError(
+            f"{directory} holds adapters of {base} as it was; its weights have changed since, and "
+            "the adapters mean nothing on them. Put the first ones back."
+        )
+    if told["quantized"]:
+        dtype = settings["dtype"]
+        compute = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+        settings = {**settings, "quantization_config": in_4_bits(compute)}
+    return LlavaForConditionalGeneration.from_pretrained(base, **settings)

@@ -1,0 +1,176 @@
+"""Stage 4 with adapters: LoRA, DoRA and QLoRA, from training to a merged directory."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+
+from mllm.adapters import open_adapted
+from mllm.assemble import assemble
+from mllm.chat import Chat
+from scripts.merge import merge_into
+from tests.tiny_llava import example_rows, picture, write_language_model, write_rows, write_tower
+from training.finetune import main
+
+KINDS = {
+    "lora": "{rank: 4, alpha: 8, dropout: 0}",
+    "dora": "{rank: 4, alpha: 8, dropout: 0, dora: true}",
+    "qlora": "{rank: 4, alpha: 8, dropout: 0, quantized: true}",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lora")
+    # Blocks of 64 weights are quantised together.
+    tower, llm = write_tower(root / "tower"), write_language_model(root / "llm", width=64)
+    assemble(str(tower), str(llm), root / "start", system="")
+    write_rows(root / "data", example_rows(24))
+    return root
+
+
+def train(folder, output_dir, lora, *flags):
+    main([
+        "--model", str(folder / "start"), "--conversations", str(folder / "data/rows.json"),
+        "--output_dir", str(output_dir), "--lora", lora, "--max_steps", "6", "--save_steps", "3",
+        "--report_to", "none", "--per_device_train_batch_size", "4", "--learning_rate", "1e-2",
+        "--logging_steps", "1", "--disable_tqdm", "True", "--warmup_steps", "0",
+        "--save_total_limit", "9", *flags,
+    ])  # fmt: skip
+    return output_dir
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def trained(kind, folder, tmp_path_factory):
+    return train(folder, tmp_path_factory.mktemp("out") / kind, KINDS[kind])
+
+
+def logged(directory):
+    told = json.loads((directory / "trainer_state.json").read_text())["log_history"]
+    return [line["loss"] for line in told if "loss" in line]
+
+
+def question(directory):
+    processor = AutoProcessor.from_pretrained(directory)
+    return processor(images=picture(0), text="USER: <image>\nwhat ASSISTANT:", return_tensors="pt")
+
+
+def logits(model, directory):
+    with torch.no_grad():
+        return model.eval()(**question(directory)).logits
+
+
+def test_adapters_and_projector_learn(trained, kind):
+    losses = logged(trained / "checkpoint-6")
+    assert losses[-1] < losses[0]
+    saved = load_file(trained / "adapter_model.safetensors")
+    parts = {name.split("base_model.model.")[1].split(".")[1] for name in saved}
+    assert parts == {"language_model", "multi_modal_projector"}
+    assert any("lora_magnitude_vector" in name for name in saved) == (kind == "dora")
+    assert not any("vision_tower" in name for name in saved)
+    # Seven linear maps in each of two layers.
+    assert sum("lora_A" in name for name in saved) == 14
+    names = {path.name for path in trained.iterdir() if path.is_file()}
+    assert {"base.json", "chat_template.jinja", "processor_config.json"} <= names
+    assert "model.safetensors" not in names
+
+
+def test_it_answers_from_its_directory(trained):
+    for directory in (trained, trained / "checkpoint-3"):
+        chat = Chat(directory, "cpu")
+        assert chat.answer(picture(0), "what is in the picture", max_new_tokens=4) is not None
+
+
+def test_every_save_opens_alike(trained, folder):
+    """A checkpoint's adapters are where those of the result are, under the same names."""
+    names = load_file(trained / "adapter_model.safetensors").keys()
+    assert load_file(trained / "checkpoint-3/adapter_model.safetensors").keys() == names
+    last = load_file(trained / "checkpoint-6/adapter_model.safetensors")
+    for name, tensor in load_file(trained / "adapter_model.safetensors").items():
+        assert torch.equal(tensor, last[name]), name
+
+
+def test_a_merged_directory_says_the_same(trained, kind, folder, tmp_path):
+    difference = merge_into(trained, tmp_path / "merged")
+    assert difference < (2e-2 if kind == "qlora" else 1e-5)
+    merged = LlavaForConditionalGeneration.from_pretrained(tmp_path / "merged")
+    told = logits(merged, tmp_path / "merged")
+    expected = logits(open_adapted(trained, dtype=torch.float32, device_map="cpu"), trained)
+    scale = expected.abs().max()
+    torch.testing.assert_close(told / scale, expected / scale, atol=max(difference, 1e-6), rtol=0)
+    start = LlavaForConditionalGeneration.from_pretrained(folder / "start")
+    assert (logits(start, trained) - expected).abs().max() > 0.1
+    assert "quantization_config" not in (tmp_path / "merged/config.json").read_text()
+    assert Chat(tmp_path / "merged", "cpu").answer(None, "hello", max_new_tokens=2) is not None
+
+
+def test_a_resumed_run_repeats_the_losses(trained, kind, folder, tmp_path):
+    shutil.copytree(trained / "checkpoint-3", tmp_path / "checkpoint-3")
+    shutil.copy(trained / "recipe.json", tmp_path / "started.json")
+    started = json.loads((tmp_path / "started.json").read_text())
+    train(folder, tmp_path, KINDS[kind], "--dataloader_num_workers", "1")
+    assert logged(tmp_path / "checkpoint-6") == logged(trained / "checkpoint-6")
+    assert started["recipe"]["lora"] == KINDS[kind]
+
+
+def test_stock_transformers_opens_lora(folder, tmp_path):
+    out = train(folder, tmp_path / "lora", KINDS["lora"])
+    told = logits(AutoModelForImageTextToText.from_pretrained(out), out)
+    expected = logits(open_adapted(out, dtype=torch.float32, device_map="cpu"), out)
+    assert torch.equal(told, expected)
+
+
+def test_parts_are_named(folder, tmp_path):
+    told = train(folder, tmp_path, "{rank: 2, parts: [attention]}", "--max_steps", "1")
+    saved = load_file(told / "adapter_model.safetensors")
+    adapted = {name.split(".")[-3] for name in saved if "lora_A" in name}
+    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+@pytest.mark.parametrize(
+    ("lora", "flags", "told"),
+    [
+        ("{rank: 0}", [], "rank: Input should be greater than 0"),
+        ("{ranks: 4}", [], "ranks: Unexpected keyword argument"),
+        ("{parts: [q_proj]}", [], "'attention' or 'mlp'"),
+        ("rank", [], "is no mapping of settings"),
+        ("{}", ["--tune_vision_tower", "True"], "leave out --lora or --tune_vision_tower"),
+    ],
+)
+def test_mistakes_are_told_before_training(lora, flags, told, folder, tmp_path):
+    with pytest.raises(SystemExit, match=told):
+        train(folder, tmp_path, lora, *flags)
+
+
+def test_adapters_of_a_base_that_changed_or_went_are_refused(folder, tmp_path):
+    shutil.copytree(folder / "start", tmp_path / "base")
+    out = train(folder, tmp_path / "out", KINDS["lora"], "--model", str(tmp_path / "base"))
+    weights = tmp_path / "base/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match="its weights have changed since"):
+        Chat(out, "cpu")
+    shutil.rmtree(tmp_path / "base")
+    with pytest.raises(ValueError, match="which is not there: put it back"):
+        merge_into(out, tmp_path / "merged")
+    (out / "base.json").unlink()
+    with pytest.raises(ValueError, match=r"no base\.json that says of what"):
+        Chat(out, "cpu")
+
+
+def test_what_cannot_be_merged_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="holds no adapters"):
+        merge_into(folder / "start", tmp_path / "merged")
+    out = train(folder, tmp_path / "out", KINDS["lora"], "--max_steps", "1")
+    (tmp_path / "merged").mkdir()
+    with pytest.raises(ValueError, match="is there already"):
+        merge_into(out, tmp_path / "merged")
