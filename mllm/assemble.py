@@ -10,57 +10,29 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
     AutoModelForCausalLM,
-    AutoTokenizer,
-    BaseImageProcessor,
-    CLIPVisionConfig,
-    CLIPVisionModel,
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaImageProcessor,
     LlavaProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    SiglipVisionModel,
 )
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mllm.language_head import require_plain_head
-from mllm.template import prepare_tokenizer
+from mllm.processor import Selection, build_processor, image_token_count, tower_source
 
 logger = logging.getLogger(__name__)
 
 # An embedding whose row count is a multiple of 64 keeps the tensor cores' fast path.
 EMBEDDING_MULTIPLE = 64
-
-
-class _Selection(NamedTuple):
-    """How LLaVA reads patch features from one family of towers."""
-
-    tower_class: type[PreTrainedModel]
-    strategy: Literal[
-        "default", "full"
-    ]  # "default" drops the class token, "full" keeps every token
-    class_tokens: int
-
-
-_CLIP = _Selection(CLIPVisionModel, "default", 1)
-_SIGLIP = _Selection(SiglipVisionModel, "full", 0)
-_SELECTIONS = {
-    "clip": _CLIP,
-    "clip_vision_model": _CLIP,
-    "siglip": _SIGLIP,
-    "siglip_vision_model": _SIGLIP,
-}
 
 
 def assemble(
@@ -86,51 +58,18 @@ def assemble(
     Raises ValueError if the tower is neither CLIP nor SigLIP or lacks weights, or the tokenizer,
     its chat template or the output layer cannot serve; OSError if a part cannot be opened.
     """
-    selection, tower, image_processor = _load_tower(vision_tower, dtype)
-    # Generation continues at the right end of a batch; given here, the side is saved as well.
-    tokenizer = AutoTokenizer.from_pretrained(language_model, padding_side="left")
-    image_token = prepare_tokenizer(tokenizer, system)
+    source, selection = tower_source(vision_tower)
+    tower = _load_tower(source, selection, dtype)
+    processor = build_processor(vision_tower, language_model, system)
     text_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
     require_plain_head(text_model, language_model)
-    _grow_embeddings(text_model, len(tokenizer))
-    model = _join(selection, tower, text_model, tokenizer, image_token, seed)
-    processor = LlavaProcessor(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        patch_size=tower.config.patch_size,
-        vision_feature_select_strategy=selection.strategy,
-        num_additional_image_tokens=selection.class_tokens,
-        chat_template=tokenizer.chat_template,
-        image_token=image_token,
-    )
+    _grow_embeddings(text_model, len(processor.tokenizer))
+    model = _join(selection, tower, text_model, processor, seed)
     _write(model, processor, Path(directory))
     logger.info("%s: %d image tokens a picture", directory, image_token_count(model.config))
 
 
-def image_token_count(config: LlavaConfig) -> int:
-    """Placeholder tokens per picture: one per patch (the class token, where there is one, is
-    dropped)."""
-    vision = cast("CLIPVisionConfig", config.vision_config)
-    return (cast("int", vision.image_size) // cast("int", vision.patch_size)) ** 2
-
-
-def _load_tower(
-    name: str, dtype: torch.dtype
-) -> tuple[_Selection, PreTrainedModel, BaseImageProcessor]:
-    exported = Path(name) / "vision"
-    source = str(exported) if exported.is_dir() else name
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise ValueError(
-            f"{name} is no vision tower: neither vision/config.json nor config.json is there; "
-            "give a tower directory made by training/train_vision_tower.py or a CLIP/SigLIP model"
-        )
-    model_type = AutoConfig.from_pretrained(source).model_type
-    if model_type not in _SELECTIONS:
-        raise ValueError(
-            f"the vision tower {name} is a {model_type!r} model; LLaVA directories are assembled "
-            f"from {', '.join(sorted(_SELECTIONS))}"
-        )
-    selection = _SELECTIONS[model_type]
+def _load_tower(source: str, selection: Selection, dtype: torch.dtype) -> PreTrainedModel:
     try:
         loaded: Any = selection.tower_class.from_pretrained(
             source, dtype=dtype, output_loading_info=True
@@ -147,22 +86,7 @@ def _load_tower(
             f"{source} lacks {len(missing)} weights of its vision tower, first {missing[0]}: "
             "export it again, LLaVA would see through random weights"
         )
-    return selection, tower, _whole_picture(AutoImageProcessor.from_pretrained(source))
-
-
-def _whole_picture(image_processor: BaseImageProcessor) -> BaseImageProcessor:
-    """The tower's own preprocessing, except that no part of a picture is cut off.
-
-    CLIP resizes the short side and crops the centre. LLaVA-1.5 pads the picture to a square with
-    the mean colour first (`image_aspect_ratio pad`); transformers' LlavaImageProcessor with
-    `do_pad` is exactly that and equal to CLIP's on square pictures. SigLIP squashes to a square,
-    as it was trained: kept.
-    """
-    settings = image_processor.to_dict()
-    if not settings.get("do_center_crop"):
-        return image_processor
-    kept = ("size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor")
-    return LlavaImageProcessor(do_pad=True, **{name: settings[name] for name in kept})
+    return tower
 
 
 def _grow_embeddings(model: PreTrainedModel, token_count: int) -> None:
@@ -183,19 +107,19 @@ def _grow_embeddings(model: PreTrainedModel, token_count: int) -> None:
 
 
 def _join(
-    selection: _Selection,
+    selection: Selection,
     tower: PreTrainedModel,
     text_model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    image_token: str,
+    processor: LlavaProcessor,
     seed: int,
 ) -> LlavaForConditionalGeneration:
     """One LLaVA around the loaded parts, with no copy of their weights."""
+    tokenizer = cast("PreTrainedTokenizerBase", processor.tokenizer)
     text_model.config.pad_token_id = tokenizer.pad_token_id
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text_model.config,
-        image_token_index=cast("int", tokenizer.convert_tokens_to_ids(image_token)),
+        image_token_index=processor.image_token_id,
         projector_hidden_act="gelu",
         # LLaVA-1.5: the last layer of CLIP serves its class token, the patches of the one before
         # tell more.

@@ -1,4 +1,4 @@
-"""Read all captions and edit pairs that a recipe of stage 1 or 2 names, before training.
+"""Read all captions, edit pairs or conversations that a recipe names, before training.
 
     python scripts/check_data.py training/recipes/train_vision_tower.yaml
     python scripts/check_data.py <recipe> --fast        1,000 rows of each entry of a mixture
@@ -7,7 +7,9 @@
 Says of each entry how many rows it has, which cannot be
 trained on and why, how large the pictures are (those of stage 1 are not read), how long the
 captions are in tokens, how many of them are cut, and how many rows have the pictures or the words
-of another. Writes report.json and lengths.png. Ends with status 1 if training would stop: at once
+of another. Of conversations (stages 3 and 4): how long the rows are, what share of the tokens is
+learned, how many pictures they have; --show 5 prints some as the model reads them, in green what it
+learns. Writes report.json and lengths.png. Ends with status 1 if training would stop: at once
 for a caption without text or picture, later for more broken rows than quarantine_budget allows.
 """
 
@@ -29,7 +31,10 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
+from scripts.conversation_check import check_conversations, quantiles
 from training.adapt_text_encoder import AdaptTextEncoder
+from training.finetune import Finetune
+from training.pretrain_projector import PretrainProjector
 from training.recipe import read_recipe
 from training.sources import CaptionSource, EditSource, sources
 from training.train_vision_tower import TrainVisionTower
@@ -41,6 +46,7 @@ from vision_tower.towers import load_tower
 
 FAST, SHOWN = 1000, 5
 Checked = CheckedCaptions | CheckedEdits
+Recipe = AdaptTextEncoder | TrainVisionTower | PretrainProjector | Finetune
 
 
 class Summary:
@@ -79,19 +85,11 @@ class Summary:
             "stop_at_once": self.stops,
             "same_words": len(self.words) - len(np.unique(self.words)),
             "same_pictures": len(self.pictures) - len(np.unique(self.pictures)),
-            "shorter_side": _quantiles(np.array(self.sides)),
-            "tokens": {name: _quantiles(tokens) for name, tokens in lengths.items()},
+            "shorter_side": quantiles(np.array(self.sides)),
+            "tokens": {name: quantiles(tokens) for name, tokens in lengths.items()},
             "cut": {name: int((tokens > self.window).sum()) for name, tokens in lengths.items()},
             "problems": self.problems,
         }
-
-
-def _quantiles(values: np.ndarray) -> dict[str, int]:
-    """Smallest, median, 95th percentile and largest; nothing of nothing."""
-    if not len(values):
-        return {}
-    found = np.quantile(values, [0, 0.5, 0.95, 1], method="nearest").tolist()
-    return dict(zip(("least", "median", "95 %", "most"), found, strict=True))
 
 
 def check(rows: Checked, name: str, window: int, flags: argparse.Namespace) -> Summary:
@@ -108,13 +106,13 @@ def check(rows: Checked, name: str, window: int, flags: argparse.Namespace) -> S
     return summary
 
 
-def read_stage(path: Path, flags: list[str]) -> AdaptTextEncoder | TrainVisionTower:
+def read_stage(path: Path, flags: list[str]) -> Recipe:
     """The recipe, read by the stage that knows its settings. Raises ValueError if none does."""
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for stage in (AdaptTextEncoder, TrainVisionTower):
+    for stage in (AdaptTextEncoder, TrainVisionTower, PretrainProjector, Finetune):
         if isinstance(recipe, dict) and recipe.keys() <= {one.name for one in fields(stage)}:
             return read_recipe(stage, [str(path), *flags])
-    raise ValueError(f"{path} is no recipe of stage 1 or 2: both have settings it has not.")
+    raise ValueError(f"{path} is no recipe: no stage has all of its settings.")
 
 
 def opened(
@@ -178,14 +176,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", type=Path, help="of stage 1 or 2")
+    parser.add_argument("recipe", type=Path, help="of any stage")
     parser.add_argument("--fast", action="store_true", help=f"{FAST} rows of each entry")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--output", type=Path, default=Path("out/check"), help="a folder")
-    parser.add_argument("--tower", help="in the place of the recipe's")
+    parser.add_argument("--tower", help="in the place of the recipe's, of stages 1 and 2")
+    parser.add_argument("--show", type=int, default=0, help="conversations to print")
     flags = parser.parse_args()
     try:
         args = read_stage(flags.recipe, ["--tower", flags.tower] if flags.tower else [])
+        if isinstance(args, (PretrainProjector, Finetune)):
+            sys.exit(check_conversations(args, flags, FAST))
         # Stage 1 too cuts captions at the window of the tower it begins with.
         tower = load_tower(args.tower, weights=False)
         sets = list(opened(args, tower.tokenizer))

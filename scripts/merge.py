@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
 from mllm.adapters import BASE, has_adapters, merge, open_adapted
-from mllm.assemble import image_token_count
+from mllm.processor import image_token_count
 
 # Of logits, relative to the largest: rounding of fp32 sums, of bf16 weights, and of the kernels
 # that compute with 4 bits.

@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from mllm.adapters import PeftModel, llava_of, write_base
-from mllm.assemble import image_token_count
 from mllm.collate import Collator
 from mllm.packs import Packs
+from mllm.processor import image_token_count
 from training.conversation_rows import (
     measure,
     open_conversations,
@@ -59,7 +59,7 @@ class LlavaTrainer(StageTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self._base is not None:
+        if self._base is not None and self.args.should_save:
             write_base(self._base, Path(str(output_dir)))
 
     def _load_from_checkpoint(

@@ -25,8 +25,8 @@ from mllm.adapters import Lora, in_4_bits
 from mllm.assemble import assemble
 from mllm.directory import require_llava
 from mllm.row_attention import ROWS
+from training.checkpoints import last_checkpoint
 from training.llava_arguments import LlavaArguments
-from training.stage import last_checkpoint
 
 
 def assemble_once(

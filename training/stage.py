@@ -25,6 +25,13 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import get_model_param_count
 
 from training.arguments import StageArguments
+from training.checkpoints import (
+    TERMINATED,
+    StopOnSignal,
+    Sums,
+    last_checkpoint,
+    require_sound,
+)
 from training.provenance import RECORD, differences, provenance, resolved_recipe
 from training.quarantine import QUARANTINE, quarantined
 from training.row_order import RowOrder, TellEpoch
@@ -79,6 +86,9 @@ class StageTrainer(Trainer):
             )
         self._train_sampler = train_sampler
         self.add_callback(TellEpoch(train_sampler))
+        self.add_callback(Sums())
+        self.stop_on_signal = StopOnSignal()
+        self.add_callback(self.stop_on_signal)
         self._named_losses: dict[str, list[Tensor]] = defaultdict(list)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
@@ -173,6 +183,9 @@ def _require_same_processes(args: StageArguments, started: Path) -> None:
 def run_stage(trainer: StageTrainer, save: Save) -> None:
     """Train, from the last whole checkpoint in output_dir if there is one, and save the result.
 
+    Ends the process with status 143 if SIGTERM stopped it, with a checkpoint instead of a result.
+    Raises ValueError if the checkpoint is damaged.
+
     `save(state, directory)` is called on the first process alone, with the whole state dict of the
     trainer's model on CPU (gathered under ZeRO-3, where the live parameters are only shards: write
     `state`, never `model.state_dict()`). Files are written aside and renamed; recipe.json is last.
@@ -183,6 +196,8 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("Going on from %s.", checkpoint)
+        if trainer.args.process_index == 0:
+            require_sound(checkpoint)
     if trainer.args.process_index == 0:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / STARTED).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
@@ -191,6 +206,9 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
                 file.unlink()
     trainer.accelerator.wait_for_everyone()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.stop_on_signal.stopped:
+        logger.info("Stopped at step %d: the same command goes on.", trainer.state.global_step)
+        sys.exit(TERMINATED)
     for file in sorted(output_dir.glob(QUARANTINE.format("*"))):
         logger.warning("%d rows could not be read: see %s.", len(quarantined(file)), file)
     logger.info("Saving the result to %s.", output_dir)
@@ -216,25 +234,6 @@ def _move_into(aside: Path, output_dir: Path) -> None:
             shutil.rmtree(target)
         entry.replace(target)
     aside.rmdir()
-
-
-def last_checkpoint(output_dir: Path) -> Path | None:
-    """The newest whole checkpoint-N. The Trainer writes trainer_state.json last: a run killed
-    while it wrote a checkpoint leaves one without it, which is passed over."""
-    found = [
-        path
-        for path in output_dir.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and _is_json(path / "trainer_state.json")
-    ]
-    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def parameter_table(model: nn.Module) -> str:

@@ -15,7 +15,8 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from mllm.assemble import assemble, image_token_count
+from mllm.assemble import assemble
+from mllm.processor import image_token_count
 from tests.tiny_llava import IMAGE_SIZE, PATCH_SIZE, picture
 
 

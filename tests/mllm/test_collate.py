@@ -6,11 +6,11 @@ import torch
 from torch.nn import functional
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from mllm.assemble import image_token_count
 from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import Conversation, ConversationError
 from mllm.packs import OpenedRow, Packs
+from mllm.processor import image_token_count
 from tests.tiny_llava import example_rows, row, write_rows
 
 

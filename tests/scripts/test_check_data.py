@@ -104,7 +104,7 @@ def test_an_entry_that_cannot_be_opened_does_not_hide_the_others(recipe, monkeyp
     [
         ("tower: nowhere\ncaptions: [a]\noutput_dir: o\n", "'nowhere' is neither"),
         ("captions: [a]\n", "nothing is given for tower"),
-        ("conversations: [a]\n", "no recipe of stage 1 or 2"),
+        ("tower: a\nconversations: [a]\n", "is no recipe: no stage has"),
         ("{", "expected"),
     ],
 )

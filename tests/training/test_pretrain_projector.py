@@ -7,12 +7,12 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from mllm.assemble import image_token_count
 from mllm.chat import Chat
 from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
 from mllm.packs import Packs
+from mllm.processor import image_token_count
 from tests.tiny_llava import (
     example_rows,
     picture,

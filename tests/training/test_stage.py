@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.arguments import StageArguments
+from training.checkpoints import last_checkpoint
 from training.row_order import row_order
 from training.stage import (
     StageTrainer,
     is_finished,
-    last_checkpoint,
     one_message,
     parameter_table,
     run_stage,
@@ -144,15 +144,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(trainer_in, tmp_path):
     run_stage(trainer_in(), save)
     whole, resumed = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "out"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_checkpoints_are_ordered_by_number(tmp_path):
-    for step in (9, 10, 100, 11):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-100" / "trainer_state.json").write_text("{")
-    assert last_checkpoint(tmp_path).name == "checkpoint-11"
-    assert last_checkpoint(tmp_path / "none") is None
 
 
 def test_temperature_and_biases_do_not_decay(trainer_in):

@@ -1,0 +1,186 @@
+"""Checkpoints cut short, damaged, on a full disk, and asked for by a signal."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import Trainer
+
+from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
+from training.arguments import StageArguments
+from training.checkpoints import SUMS, last_checkpoint, require_sound, sums
+from training.row_order import row_order
+from training.stage import StageTrainer, run_stage
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return {"loss": self.layer(x).square().mean()}
+
+
+def trainer(output_dir, **changes):
+    settings = {
+        **{"max_steps": 6, "save_steps": 2, "save_total_limit": 2, "logging_steps": 1},
+        **{"use_cpu": True, "report_to": "none", "disable_tqdm": True},
+    }
+    args = StageArguments(output_dir=str(output_dir), **{**settings, **changes})
+    rows = [torch.full((4,), float(number)) for number in range(16)]
+    return StageTrainer(
+        model=Model(),
+        args=args,
+        train_dataset=rows,
+        train_sampler=row_order(rows, args.seed),
+        data_collator=lambda some: {"x": torch.stack(some), "row_ids": ["row"] * len(some)},
+    )
+
+
+def save(state, directory):
+    torch.save(state, directory / "weights.pt")
+
+
+def test_a_checkpoint_holds_the_sums_of_its_files(tmp_path):
+    run_stage(trainer(tmp_path), save)
+    told = json.loads((tmp_path / "checkpoint-6" / SUMS).read_text())
+    names = {path.name for path in (tmp_path / "checkpoint-6").iterdir()} - {SUMS}
+    assert told.keys() == names
+    told = subprocess.run(
+        ["sha256sum", "optimizer.pt"], cwd=tmp_path / "checkpoint-6", capture_output=True,
+        text=True, check=True,
+    ).stdout.split()[0]  # fmt: skip
+    assert sums(tmp_path / "checkpoint-6")["optimizer.pt"] == told
+    require_sound(tmp_path / "checkpoint-6")
+
+
+def test_checkpoints_are_ordered_by_number_and_those_cut_short_passed_over(tmp_path):
+    for step in (9, 10, 100, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / SUMS).write_text("{}")
+    (tmp_path / "checkpoint-100" / SUMS).unlink()
+    assert last_checkpoint(tmp_path).name == "checkpoint-11"
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_a_flipped_bit_or_a_cut_is_found_wherever_it_is(tmp_path):
+    """Fifty places in all of a checkpoint's files, its sums among them."""
+    run_stage(trainer(tmp_path / "run"), save)
+    whole = tmp_path / "run/checkpoint-6"
+    random = np.random.default_rng(0)
+    files = sorted(path.name for path in whole.iterdir() if path.stat().st_size)
+    for number in range(50):
+        damaged = tmp_path / "damaged"
+        shutil.copytree(whole, damaged)
+        file = damaged / files[number % len(files)]
+        data = bytearray(file.read_bytes())
+        at = int(random.integers(len(data)))
+        if number % 2:
+            data[at] ^= 1 << int(random.integers(8))
+        file.write_bytes(data if number % 2 else data[:at])
+        with pytest.raises(ValueError, match="is gone or is not what was written"):
+            require_sound(damaged)
+        shutil.rmtree(damaged)
+
+
+def test_a_damaged_checkpoint_is_not_trained_on(tmp_path):
+    run_stage(trainer(tmp_path), save)
+    (tmp_path / "recipe.json").rename(tmp_path / "started.json")
+    state = tmp_path / "checkpoint-6/optimizer.pt"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"optimizer\.pt is gone or is not what was written"):
+        run_stage(trainer(tmp_path), save)
+    shutil.rmtree(tmp_path / "checkpoint-6")
+    run_stage(trainer(tmp_path), save)  # from checkpoint-4
+    assert last_checkpoint(tmp_path).name == "checkpoint-6"
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    write = Trainer._save_optimizer_and_scheduler
+
+    def full(self, output_dir):
+        if self.state.global_step == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, output_dir)
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_stage(trainer(tmp_path / "out", save_total_limit=1), save)
+    assert last_checkpoint(tmp_path / "out").name == "checkpoint-2"
+    monkeypatch.undo()
+    resumed, whole = trainer(tmp_path / "out"), trainer(tmp_path / "whole")
+    run_stage(resumed, save)
+    run_stage(whole, save)
+    assert torch.equal(resumed.model.layer.weight, whole.model.layer.weight)
+
+
+def losses(output_dir, step):
+    state = json.loads((output_dir / f"checkpoint-{step}/trainer_state.json").read_text())
+    return [line["loss"] for line in state["log_history"] if "loss" in line]
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_signal_saves_and_stops_and_the_same_command_goes_on(processes, tmp_path):
+    """SIGTERM to one process of those that train; its losses are those of a run left alone."""
+    tower, llm = write_tower(tmp_path / "tower"), write_language_model(tmp_path / "llm")
+    rows = write_rows(tmp_path / "data", example_rows(24))
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    out = tmp_path / "out"
+    command = [
+        *launcher, "training/pretrain_projector.py", "--vision_tower", str(tower),
+        "--language_model", str(llm), "--system=", "--conversations", str(rows),
+        "--max_steps", "100", "--save_steps", "1000", "--logging_steps", "1",
+        "--per_device_train_batch_size", "2", "--report_to", "none", "--disable_tqdm", "True",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start(output_dir):
+        return subprocess.Popen(
+            [*map(str, command), "--output_dir", str(output_dir)],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    run = start(out)
+    seen = []
+    for line in run.stdout:
+        seen.append(line)
+        if "'loss'" in line:
+            break
+    trained = [run.pid] if processes == 1 else children(run.pid)
+    os.kill(trained[-1], signal.SIGTERM)
+    seen.append(run.communicate(timeout=120)[0])
+    assert run.returncode != 0, "".join(seen)
+    assert "Told to stop" in "".join(seen)
+    stopped = int(last_checkpoint(out).name.removeprefix("checkpoint-"))
+    assert 0 < stopped < 100
+    assert not (out / "recipe.json").exists()
+    for directory in (out, tmp_path / "whole"):
+        finished = start(directory)
+        told = finished.communicate(timeout=250)[0]
+        assert finished.returncode == 0, told
+    assert losses(out, 100) == losses(tmp_path / "whole", 100)
+
+
+def children(parent):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        told = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        if told:
+            return [int(pid) for pid in told]
+    raise AssertionError("the launcher started nothing")

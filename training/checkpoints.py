@@ -1,0 +1,99 @@
+"""Checkpoints that can be trusted: whole, as they were written, and there when a run is stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mllm.directory import sha256
+
+logger = logging.getLogger("training")
+
+SUMS = "sha256.json"  # written last: a checkpoint without it was cut short
+TERMINATED = 128 + signal.SIGTERM  # what shells call the end by that signal
+
+
+class Sums(TrainerCallback):
+    """Writes the sha256 of every file of a checkpoint beside them, once all processes are done."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            told = json.dumps(sums(directory), indent=2) + "\n"
+            (directory / SUMS).write_text(told, encoding="utf-8")
+
+
+def sums(directory: Path) -> dict[str, str]:
+    """sha256 of all files below `directory` but the sums themselves, by their paths in it."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != SUMS)
+    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
+        found = list(threads.map(sha256, files))
+    return dict(zip((str(file.relative_to(directory)) for file in files), found, strict=True))
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The newest checkpoint-N that was written to its end; one cut short is passed over."""
+    found = [
+        path
+        for path in output_dir.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit() and (path / SUMS).is_file()
+    ]
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def require_sound(checkpoint: Path) -> None:
+    """Raise ValueError if a file of `checkpoint` is not what was written."""
+    try:
+        written = json.loads((checkpoint / SUMS).read_text(encoding="utf-8"))
+    except ValueError:
+        written = {SUMS: ""}
+    found = sums(checkpoint)
+    damaged = [name for name, value in written.items() if found.get(name) != value]
+    if damaged:
+        raise ValueError(
+            f"{checkpoint / damaged[0]} is gone or is not what was written ({len(damaged)} such "
+            "files): remove the checkpoint, to go on from the one before or to begin again."
+        )
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGTERM, which schedulers send before they kill: the step is finished, a checkpoint saved,
+    and training stops, on all processes if any of them got it. A second one ends the process."""
+
+    def __init__(self) -> None:
+        self.asked = self.stopped = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        logger.warning("Told to stop: a checkpoint follows this step.")
+        self.asked = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        asked = reduce(torch.tensor(int(self.asked), device=args.device), "sum")
+        if int(asked):  # pyright: ignore[reportArgumentType], a tensor in is a tensor out
+            self.stopped = state.global_step < state.max_steps
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._before)
