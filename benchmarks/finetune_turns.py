@@ -1,0 +1,180 @@
+"""Turns of fine-tuning that can be timed side by side: TRL's SFTTrainer and stage 4.
+
+Both train projector and language model of one LLaVA on the same rows, the tower frozen, with fused
+AdamW, gradients clipped at 1, and answers alone in the loss. TRL cannot pack rows with pictures; it
+gets them in random order, as it comes, or grouped by length, which is the best it can do.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+import torch
+from torch import nn
+from transformers import (
+    AutoProcessor,
+    LlavaForConditionalGeneration,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from training.finetune import Finetune
+from training.llava import llava_trainer
+from training.llava_model import keep_in_eval, open_llava
+
+MIB = 2**20
+
+
+class Turn(TrainerCallback):
+    """Counts what the steps after the first one take and learn."""
+
+    def __init__(self, trainer: Trainer, device: str) -> None:
+        self._collate, self._device = trainer.data_collator, device
+        self._counts: list[tuple[int, int, int]] = []
+        self._starts: list[float] = []
+        trainer.data_collator = self._counted
+
+    def _counted(self, rows: list) -> dict[str, Any]:
+        batch = self._collate(rows)
+        labels = batch["labels"]
+        seen = int(batch["attention_mask"].sum()) if "attention_mask" in batch else labels.numel()
+        self._counts.append((int((labels != -100).sum()), seen, labels.numel()))
+        return batch
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        if self._device != "cpu":
+            torch.accelerator.synchronize()
+        self._starts.append(time.perf_counter())
+
+    def told(self) -> dict[str, float]:
+        """Learned tokens a second, and the share of tokens that are padding."""
+        if self._device != "cpu":
+            torch.accelerator.synchronize()
+        seconds = time.perf_counter() - self._starts[1]
+        steps = len(self._starts)
+        learned, seen, laid = (sum(one) for one in zip(*self._counts[1:steps], strict=True))
+        return {
+            "supervised_tokens_per_second": learned / seconds,
+            "tokens_per_second": seen / seconds,
+            "padding_share": 1 - seen / laid,
+        }
+
+
+def common(steps: int, batch_size: int, bf16: bool) -> dict[str, Any]:
+    """What both trainers are told."""
+    return {
+        "per_device_train_batch_size": batch_size,
+        "max_steps": steps,
+        "learning_rate": 1e-5,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "bf16": bf16,
+        "logging_steps": 1000,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": not torch.accelerator.is_available(),
+    }
+
+
+def fovea(model: Path, rows: Path, output: Path, settings: dict[str, Any]) -> Trainer:
+    """Stage 4."""
+    args = Finetune(output_dir=str(output), model=str(model), conversations=[str(rows)], **settings)
+    llava, processor = open_llava(model, args)
+    llava.requires_grad_(True)
+    llava.model.vision_tower.requires_grad_(False)
+    keep_in_eval(llava.model.vision_tower)
+    return llava_trainer(args, llava, processor, learning_rates=[])
+
+
+def trl(model: Path, rows: Path, output: Path, settings: dict[str, Any], grouped: bool) -> Trainer:
+    """SFTTrainer, its loss on learned tokens alone, no recomputation."""
+    # No dependency of the kit.
+    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
+
+    told = [_chat(row, rows.parent) for row in json.loads(rows.read_text(encoding="utf-8"))]
+    table = datasets.Dataset.from_list(told)
+    table = table.cast_column("images", datasets.List(datasets.Image()))
+    order = {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
+    args = SFTConfig(
+        output_dir=str(output),
+        assistant_only_loss=True,
+        max_length=2048,
+        activation_checkpointing=False,
+        remove_unused_columns=False,
+        **settings,
+        **(order if grouped else {}),
+    )
+    llava = LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+    llava.requires_grad_(True)
+    llava.model.vision_tower.requires_grad_(False)
+    return SFTTrainer(
+        model=cast("nn.Module", llava),
+        args=args,
+        train_dataset=table,
+        processing_class=AutoProcessor.from_pretrained(model),
+    )
+
+
+def _chat(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A row of LLaVA's form as TRL takes it; its length counts a picture's tokens."""
+    roles = {"human": "user", "gpt": "assistant"}
+    texts = [turn["value"].removeprefix("<image>\n") for turn in row["conversations"]]
+    messages = [
+        {"role": roles[turn["from"]], "content": text}
+        for turn, text in zip(row["conversations"], texts, strict=True)
+    ]
+    images = [str(folder / row["image"])] if "image" in row else []
+    length = sum(len(text.split()) for text in texts) + 576 * len(images)
+    return {"messages": messages, "images": images, "length": length}
+
+
+CONTENDERS: dict[str, Callable[..., Trainer]] = {
+    "trl": lambda *told, **_: trl(*told, grouped=False),
+    "trl, grouped": lambda *told, **_: trl(*told, grouped=True),
+    "fovea": lambda *told, **_: fovea(*told),
+    "fovea, batch_tokens": lambda model, rows, output, settings, batch_tokens: fovea(
+        model, rows, output, {**settings, "batch_tokens": batch_tokens}
+    ),
+}
+
+
+def turn(
+    contender: str, folder: Path, settings: dict[str, Any], batch_tokens: int
+) -> dict[str, float]:
+    """One training of `settings["max_steps"]` steps, in this process; with its peak memory, above
+    what the model and the libraries take before it."""
+    device = "cpu" if settings["use_cpu"] else "cuda"
+    made = CONTENDERS[contender](
+        folder / "mllm", folder / "rows/rows.json", folder / "out", settings,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
+    watch = Turn(made, device)
+    made.add_callback(watch)
+    before = _memory(device)
+    made.train()
+    return {**watch.told(), "peak_mib": _peak(device) - before}
+
+
+def _memory(device: str) -> float:
+    if device != "cpu":
+        return torch.cuda.memory_allocated() / MIB
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / MIB
+
+
+def _peak(device: str) -> float:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
