@@ -48,7 +48,7 @@ PACKAGES = (
     Package("accelerate", "accelerate", "devices and processes", INSTALL, needed=True),
     Package("open_clip_torch", "open_clip", "towers", INSTALL, needed=True),
     Package("torchvision", "torchvision", "preprocessing of pictures",
-            "install the one of torch's version; a CUDA build beside a torch without CUDA is mended "
+            "install the one of torch's version; a CUDA build beside a CPU torch is mended "
             "by python scripts/repair_torchvision.py", needed=True),
     Package("datasets", "datasets", "captions, edit pairs, conversations", INSTALL, needed=True),
     Package("sentencepiece", "sentencepiece", "tokenizers of Llama's kind", INSTALL, needed=True),

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from training.arguments import TowerArguments
-from training.stage import parameter_table
+from training.progress import parameter_table
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """What the two LLaVA stages share besides the model: its trainer, and how it is saved."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from training.conversation_rows import (
 )
 from training.learning_check import LearningCheck
 from training.llava_arguments import LlavaArguments
+from training.progress import Meter
 from training.quarantine import QUARANTINE, Quarantine
 from training.row_order import LengthGroups, RowOrder, row_order
 from training.stage import Save, StageTrainer
@@ -49,6 +51,18 @@ class LlavaTrainer(StageTrainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._learning_rates, self._base = learning_rates, base
+        self._meter = Meter(self.accelerator)
+
+    def losses(
+        self, model: nn.Module, inputs: dict, num_items_in_batch: Tensor | int | None
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        self._meter.count(inputs)
+        return super().losses(model, inputs, num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self._meter.read())
+        super().log(logs, start_time)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)

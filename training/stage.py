@@ -21,8 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer
-from transformers.trainer_pt_utils import get_model_param_count
+from transformers import ProgressCallback, Trainer
 
 from training.arguments import StageArguments
 from training.checkpoints import (
@@ -32,6 +31,7 @@ from training.checkpoints import (
     last_checkpoint,
     require_sound,
 )
+from training.progress import Bar, parameter_table
 from training.provenance import RECORD, differences, provenance, resolved_recipe
 from training.quarantine import QUARANTINE, quarantined
 from training.row_order import RowOrder, TellEpoch
@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 STARTED = "started.json"  # the recipe of the checkpoints beside it, until recipe.json is written
 COMPILED = "_orig_mod."  # what torch.compile puts before names of weights
-ADAPTED = "base_model.model."  # what peft does
 Save = Callable[[dict[str, Tensor], Path], None]
 
 
@@ -86,6 +85,8 @@ class StageTrainer(Trainer):
             )
         self._train_sampler = train_sampler
         self.add_callback(TellEpoch(train_sampler))
+        if self.pop_callback(ProgressCallback) is not None:  # it is there unless disable_tqdm
+            self.add_callback(Bar())
         self.add_callback(Sums())
         self.stop_on_signal = StopOnSignal()
         self.add_callback(self.stop_on_signal)
@@ -234,16 +235,3 @@ def _move_into(aside: Path, output_dir: Path) -> None:
             shutil.rmtree(target)
         entry.replace(target)
     aside.rmdir()
-
-
-def parameter_table(model: nn.Module) -> str:
-    """One line per part of the model: name, tensors, parameters, and how many of them learn."""
-    parts = defaultdict(nn.ParameterList)
-    for name, parameter in model.named_parameters():
-        parts[".".join(name.removeprefix(ADAPTED).split(".")[:2])].append(parameter)
-    lines = [f"{'part':<32}{'tensors':>9}{'parameters':>15}{'learning':>15}"]
-    for name, part in [*parts.items(), ("all", model)]:
-        tensors, total = sum(1 for _ in part.parameters()), get_model_param_count(part)
-        learning = get_model_param_count(part, trainable_only=True)
-        lines.append(f"{name:<32}{tensors:>9}{total:>15,}{learning:>15,}")
-    return "\n".join(lines)

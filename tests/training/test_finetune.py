@@ -113,6 +113,17 @@ def logged(output_dir):
     return [told["loss"] for told in json.loads(state.read_text())["log_history"] if "loss" in told]
 
 
+def test_speed_and_memory_are_logged(folder, tmp_path):
+    train(folder, tmp_path, "--gradient_accumulation_steps", "2")
+    state = json.loads((tmp_path / "checkpoint-4/trainer_state.json").read_text())
+    told = [line for line in state["log_history"] if "loss" in line]
+    assert len(told) == 4
+    for line in told:
+        assert line["tokens_per_second"] > 0
+        assert 0 < line["learned_share"] < 1
+        assert line["memory_gib"] > 0.05
+
+
 @pytest.mark.parametrize("attention", ["auto", "eager"])
 def test_a_batch_of_tokens_trains_as_its_rows(attention, folder, tmp_path):
     rows = ["--per_device_train_batch_size", "24", "--max_length", "64"]

@@ -9,12 +9,12 @@ from torch import nn
 
 from training.arguments import StageArguments
 from training.checkpoints import last_checkpoint
+from training.progress import parameter_table
 from training.row_order import row_order
 from training.stage import (
     StageTrainer,
     is_finished,
     one_message,
-    parameter_table,
     run_stage,
 )
 

@@ -1,0 +1,81 @@
+"""What a run tells: which parts learn, a bar with the last figures, and how fast it is."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import defaultdict
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import get_model_param_count
+
+GIB = 2**30
+ADAPTED = "base_model.model."  # what peft puts before names of weights
+SHOWN = ("loss", "tokens_per_second", "learned_share", "memory_gib", "grad_norm")
+
+
+class Bar(ProgressCallback):
+    """transformers' bar with the last figures behind it, instead of a line for each."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: object,
+    ) -> None:
+        if self.training_bar is not None and logs is not None:
+            told = {name: f"{float(logs[name]):.4g}" for name in SHOWN if name in logs}
+            if told:
+                self.training_bar.set_postfix(told)
+
+
+class Meter:
+    """Tokens of the batches since it was last read, over all processes."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._tokens, self._learned, self._since = 0, cast("Tensor | int", 0), time.perf_counter()
+
+    def count(self, batch: dict[str, Any]) -> None:
+        self._tokens += batch["labels"].numel()
+        self._learned += (batch["shift_labels"] >= 0).sum()  # read later: the device need not wait
+
+    def read(self) -> dict[str, float]:
+        """Tokens a second, the share of them that is learned, and the peak of this process's
+        memory, the device's where there is one."""
+        device = self._accelerator.device
+        mine = torch.tensor([self._tokens, int(self._learned)], device=device, dtype=torch.float64)
+        tokens, learned = cast("Tensor", self._accelerator.reduce(mine, "sum")).tolist()
+        seconds = time.perf_counter() - self._since
+        self._tokens, self._learned, self._since = 0, 0, time.perf_counter()
+        return {
+            "tokens_per_second": tokens / seconds,
+            "learned_share": learned / max(1.0, tokens),
+            "memory_gib": peak_memory(device) / GIB,
+        }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def parameter_table(model: nn.Module) -> str:
+    """One line per part of the model: name, tensors, parameters, and how many of them learn."""
+    parts = defaultdict(nn.ParameterList)
+    for name, parameter in model.named_parameters():
+        parts[".".join(name.removeprefix(ADAPTED).split(".")[:2])].append(parameter)
+    lines = [f"{'part':<32}{'tensors':>9}{'parameters':>15}{'learning':>15}"]
+    for name, part in [*parts.items(), ("all", model)]:
+        tensors, total = sum(1 for _ in part.parameters()), get_model_param_count(part)
+        learning = get_model_param_count(part, trainable_only=True)
+        lines.append(f"{name:<32}{tensors:>9}{total:>15,}{learning:>15,}")
+    return "\n".join(lines)
