@@ -7,6 +7,7 @@
 #   MODEL=out/projector IMAGE_ROOT=/data/llava EPOCHS=2 bash scripts/finetune.sh
 #
 # Several GPUs: started by `deepspeed` on all of them. One GPU or none: plain python, no DeepSpeed.
+# HOSTFILE=hosts ("<machine> slots=8" a line): on all GPUs of those machines, which share this folder.
 # DEVICES=N overrules the count that is seen, DEEPSPEED=training/deepspeed/zero3.json the recipe's.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -53,7 +54,12 @@ fi
 
 # Told a number, deepspeed takes the first devices, whatever CUDA_VISIBLE_DEVICES says.
 LAUNCHER=(deepspeed)
-if [[ -n ${DEVICES:-} ]]; then LAUNCHER+=(--num_gpus "$DEVICES"); fi
+if [[ -n ${HOSTFILE:-} ]]; then
+  LAUNCHER+=(--hostfile "$HOSTFILE")
+  DEVICES=$(awk -F= '/slots=/ {sum += $2} END {print sum + 0}' "$HOSTFILE")
+elif [[ -n ${DEVICES:-} ]]; then
+  LAUNCHER+=(--num_gpus "$DEVICES")
+fi
 if grep -q '^use_cpu: true' "$RECIPE"; then DEVICES=${DEVICES:-1}; fi
 DEVICES=${DEVICES:-$(python -c 'import torch; print(torch.accelerator.device_count())')}
 if [[ $DEVICES -gt 1 ]]; then

@@ -50,11 +50,12 @@ def script_and_arguments(command: str) -> tuple[str, list[str]]:
 
 
 PYTHON = [command for command in commands() if command.split()[0] in LAUNCHERS]
+SLURM = [command for command in commands() if command.startswith("sbatch ")]
 SHELL = [command for command in commands() if "bash scripts/" in command]
 
 
 def test_every_command_is_of_a_kind_that_is_checked() -> None:
-    others = [c for c in commands() if c not in PYTHON + SHELL]
+    others = [c for c in commands() if c not in PYTHON + SHELL + SLURM]
     assert len(PYTHON) > 15
     assert len(SHELL) >= 5
     assert all(c.startswith(("make ", "source .venv/bin/activate")) for c in others), others
@@ -93,6 +94,14 @@ def test_python_commands_are_understood(command: str, monkeypatch: pytest.Monkey
 def test_a_flag_that_is_not_there_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit):
         parse_only("eval/run.py", ["--no-such-flag"], monkeypatch)
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(SLURM))
+def test_commands_for_slurm_are_understood(command: str) -> None:
+    options, _, rest = command.partition(" scripts/slurm.sbatch ")
+    script, *arguments = shlex.split(rest)
+    assert options.split()[1::2] == ["--nodes", "--gpus-per-node", "--ntasks-per-node", "--time"]
+    read_recipe(STAGES[Path(script).stem], [*arguments, *ON_CPU])
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(SHELL))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHELL = sorted((ROOT / "scripts").glob("*.sh"))
+SHELL = sorted((ROOT / "scripts").glob("*.s*h"))
 RECIPE = "training/recipes/finetune.yaml"
 
 
@@ -57,6 +57,30 @@ def test_finetune_on_one_device_needs_no_deepspeed(programs: Path) -> None:
 def test_finetune_on_several_devices(programs: Path) -> None:
     command = run(programs, "finetune.sh", DEVICES="8")[1:]
     assert command == ["deepspeed", "--num_gpus", "8", "training/finetune.py", RECIPE]
+
+
+def test_finetune_on_several_machines(programs: Path) -> None:
+    hosts = programs / "hosts"
+    hosts.write_text("one slots=8\ntwo slots=8\n")
+    told, *command = run(programs, "finetune.sh", HOSTFILE=str(hosts))
+    assert "16 devices" in told
+    assert command == ["deepspeed", "--hostfile", str(hosts), "training/finetune.py", RECIPE]
+
+
+def test_slurm_gives_every_task_its_ranks(programs: Path) -> None:
+    """With stand-ins: scontrol names the machines, srun starts two tasks."""
+    stand_ins = {
+        "scontrol": 'printf "node7\\nnode8\\n"',
+        "srun": 'shift; for n in 0 1; do SLURM_PROCID=$n SLURM_LOCALID=$n "$@"; done',
+        "python": 'echo "$MASTER_ADDR $MASTER_PORT $WORLD_SIZE $RANK $LOCAL_RANK $*"',
+    }
+    for name, body in stand_ins.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    flags = ("training/finetune.py", RECIPE, "--lora", "{rank: 4}")
+    slurm = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NTASKS": "2"}
+    told = run(programs, "slurm.sbatch", *flags, **slurm)
+    assert told == [f"node7 29500 2 {rank} {rank} {' '.join(flags)}" for rank in (0, 1)]
 
 
 def test_finetune_shards_by_zero2_where_the_recipe_says_nothing(programs: Path) -> None:
