@@ -2,9 +2,9 @@
 
 pip install trl
 python benchmarks/finetune_step.py
-python benchmarks/finetune_step.py --size 7b --bf16 --batch_size 16 --steps 12
+python benchmarks/finetune_step.py --size 7b --bf16 --batch_size 16 --rows 512
 
-Every turn is a process of its own; the contenders take turns. Writes json with machine, commit and
+Every turn is an epoch over all rows, in a process of its own; the contenders take turns. Writes json with machine, commit and
 versions, and prints a table: learned tokens a second, the share of tokens that are padding, and the
 peak of memory above what is there before training. Ratios are to TRL's best.
 """
@@ -35,7 +35,7 @@ SPEED, PADDING, PEAK = "supervised_tokens_per_second", "padding_share", "peak_mi
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    settings = common(args.steps, args.batch_size, args.bf16)
+    settings = common(args.batch_size, args.bf16)
     if args.turn:
         told = turn(args.turn, args.folder, settings, args.batch_size * args.tokens_a_row)
         print(json.dumps(told))
@@ -91,11 +91,10 @@ def _median(turns: list[dict[str, float]], name: str) -> float:
 def parser() -> argparse.ArgumentParser:
     told = argparse.ArgumentParser(description="Speed and memory of stage 4 beside TRL's.")
     told.add_argument("--size", choices=SIZES, default="small", help="Of the LLaVA.")
-    told.add_argument("--rows", type=int, default=400, help="Conversations that are written.")
+    told.add_argument("--rows", type=int, default=64, help="Conversations of an epoch.")
     told.add_argument("--batch_size", type=int, default=8, help="Rows of a step.")
     told.add_argument("--tokens_a_row", type=int, default=480, help="For batch_tokens.")
     told.add_argument("--bf16", action="store_true", help="Autocast; fp32 otherwise.")
-    told.add_argument("--steps", type=int, default=9, help="Of a turn; the first is not timed.")
     told.add_argument("--repeats", type=int, default=5, help="Turns of each contender.")
     told.add_argument("--turn", help=argparse.SUPPRESS)
     told.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

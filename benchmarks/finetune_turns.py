@@ -35,12 +35,12 @@ MIB = 2**20
 
 
 class Turn(TrainerCallback):
-    """Counts what the steps after the first one take and learn."""
+    """Counts what an epoch takes and learns: the same rows for everybody, in whatever order."""
 
     def __init__(self, trainer: Trainer, device: str) -> None:
         self._collate, self._device = trainer.data_collator, device
         self._counts: list[tuple[int, int, int]] = []
-        self._starts: list[float] = []
+        self._start = 0.0
         trainer.data_collator = self._counted
 
     def _counted(self, rows: list) -> dict[str, Any]:
@@ -50,20 +50,17 @@ class Turn(TrainerCallback):
         self._counts.append((int((labels != -100).sum()), seen, labels.numel()))
         return batch
 
-    def on_step_begin(
+    def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        if self._device != "cpu":
-            torch.accelerator.synchronize()
-        self._starts.append(time.perf_counter())
+        self._start = time.perf_counter()
 
     def told(self) -> dict[str, float]:
         """Learned tokens a second, and the share of tokens that are padding."""
         if self._device != "cpu":
             torch.accelerator.synchronize()
-        seconds = time.perf_counter() - self._starts[1]
-        steps = len(self._starts)
-        learned, seen, laid = (sum(one) for one in zip(*self._counts[1:steps], strict=True))
+        seconds = time.perf_counter() - self._start
+        learned, seen, laid = (sum(one) for one in zip(*self._counts, strict=True))
         return {
             "supervised_tokens_per_second": learned / seconds,
             "tokens_per_second": seen / seconds,
@@ -71,11 +68,11 @@ class Turn(TrainerCallback):
         }
 
 
-def common(steps: int, batch_size: int, bf16: bool) -> dict[str, Any]:
+def common(batch_size: int, bf16: bool) -> dict[str, Any]:
     """What both trainers are told."""
     return {
         "per_device_train_batch_size": batch_size,
-        "max_steps": steps,
+        "num_train_epochs": 1,
         "learning_rate": 1e-5,
         "lr_scheduler_type": "constant",
         "warmup_steps": 0,
@@ -153,8 +150,8 @@ CONTENDERS: dict[str, Callable[..., Trainer]] = {
 def turn(
     contender: str, folder: Path, settings: dict[str, Any], batch_tokens: int
 ) -> dict[str, float]:
-    """One training of `settings["max_steps"]` steps, in this process; with its peak memory, above
-    what the model and the libraries take before it."""
+    """One epoch, in this process; with its peak memory, above what the model and the libraries take
+    before it."""
     device = "cpu" if settings["use_cpu"] else "cuda"
     made = CONTENDERS[contender](
         folder / "mllm", folder / "rows/rows.json", folder / "out", settings,
