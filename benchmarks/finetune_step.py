@@ -4,9 +4,10 @@ pip install trl
 python benchmarks/finetune_step.py
 python benchmarks/finetune_step.py --size 7b --bf16 --batch_size 16 --rows 512
 
-Every turn is an epoch over all rows, in a process of its own; the contenders take turns. Writes json with machine, commit and
-versions, and prints a table: learned tokens a second, the share of tokens that are padding, and the
-peak of memory above what is there before training. Ratios are to TRL's best.
+Every turn is an epoch over all rows, in a process of its own; the contenders take turns. Writes
+json with machine, commit and versions, and prints a table: learned tokens a second, the share of
+tokens that are padding, and the peak of memory above what is there before training. Ratios are to
+TRL's best.
 """
 
 from __future__ import annotations
