@@ -35,10 +35,10 @@ def folder(tmp_path_factory):
 def train(folder, output_dir, lora, *flags):
     main([
         "--model", str(folder / "start"), "--conversations", str(folder / "data/rows.json"),
-        "--output_dir", str(output_dir), "--lora", lora, "--max_steps", "6", "--save_steps", "3",
+        "--output_dir", str(output_dir), "--lora", lora, "--max_steps", "56", "--save_steps", "4",
         "--report_to", "none", "--per_device_train_batch_size", "4", "--learning_rate", "1e-2",
         "--logging_steps", "1", "--disable_tqdm", "True", "--warmup_steps", "0",
-        "--save_total_limit", "9", *flags,
+        "--save_total_limit", "99", *flags,
     ])  # fmt: skip
     return output_dir
 
@@ -69,7 +69,7 @@ def logits(model, directory):
 
 
 def test_adapters_and_projector_learn(trained, kind):
-    losses = logged(trained / "checkpoint-6")
+    losses = logged(trained / "checkpoint-56")
     assert losses[-1] < losses[0]
     saved = load_file(trained / "adapter_model.safetensors")
     parts = {name.split("base_model.model.")[1].split(".")[1] for name in saved}
@@ -84,7 +84,7 @@ def test_adapters_and_projector_learn(trained, kind):
 
 
 def test_it_answers_from_its_directory(trained):
-    for directory in (trained, trained / "checkpoint-3"):
+    for directory in (trained, trained / "checkpoint-4"):
         chat = Chat(directory, "cpu")
         assert chat.answer(picture(0), "what is in the picture", max_new_tokens=4) is not None
 
@@ -92,8 +92,8 @@ def test_it_answers_from_its_directory(trained):
 def test_every_save_opens_alike(trained, folder):
     """A checkpoint's adapters are where those of the result are, under the same names."""
     names = load_file(trained / "adapter_model.safetensors").keys()
-    assert load_file(trained / "checkpoint-3/adapter_model.safetensors").keys() == names
-    last = load_file(trained / "checkpoint-6/adapter_model.safetensors")
+    assert load_file(trained / "checkpoint-4/adapter_model.safetensors").keys() == names
+    last = load_file(trained / "checkpoint-56/adapter_model.safetensors")
     for name, tensor in load_file(trained / "adapter_model.safetensors").items():
         assert torch.equal(tensor, last[name]), name
 
@@ -112,12 +112,12 @@ def test_a_merged_directory_says_the_same(trained, kind, folder, tmp_path):
     assert Chat(tmp_path / "merged", "cpu").answer(None, "hello", max_new_tokens=2) is not None
 
 
-def test_a_resumed_run_repeats_the_losses(trained, kind, folder, tmp_path):
-    shutil.copytree(trained / "checkpoint-3", tmp_path / "checkpoint-3")
+def test_a_resumed_run_repeats_fifty_losses(trained, kind, folder, tmp_path):
+    shutil.copytree(trained / "checkpoint-4", tmp_path / "checkpoint-4")
     shutil.copy(trained / "recipe.json", tmp_path / "started.json")
     started = json.loads((tmp_path / "started.json").read_text())
     train(folder, tmp_path, KINDS[kind], "--dataloader_num_workers", "1")
-    assert logged(tmp_path / "checkpoint-6") == logged(trained / "checkpoint-6")
+    assert logged(tmp_path / "checkpoint-56") == logged(trained / "checkpoint-56")
     assert started["recipe"]["lora"] == KINDS[kind]
 
 
