@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.finetune_rows import SIZES, write_llava, write_rows
-from benchmarks.finetune_turns import CONTENDERS, common, turn
+from benchmarks.finetune_turns import CONTENDERS, MAX_LENGTH, common, turn
 from benchmarks.tower_step import machine, write
 from training.provenance import provenance
 
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     settings = common(args.batch_size, args.bf16)
     if args.turn:
-        told = turn(args.turn, args.folder, settings, args.batch_size * args.tokens_a_row)
+        tokens = max(MAX_LENGTH, args.batch_size * args.tokens_a_row)
+        told = turn(args.turn, args.folder, settings, tokens)
         print(json.dumps(told))
         return
     result = {
