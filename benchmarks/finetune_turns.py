@@ -1,8 +1,9 @@
 """Turns of fine-tuning that can be timed side by side: TRL's SFTTrainer and stage 4.
 
 Both train projector and language model of one LLaVA on the same rows, the tower frozen, with fused
-AdamW, gradients clipped at 1, and answers alone in the loss. TRL cannot pack rows with pictures; it
-gets them in random order, as it comes, or grouped by length, which is the best it can do.
+AdamW, gradients clipped at 1, PyTorch's own attention, and answers alone in the loss. TRL cannot
+pack rows with pictures; it gets them in random order, as it comes, or grouped by length, which is
+the best it can do.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from training.llava import llava_trainer
 from training.llava_model import keep_in_eval, open_llava
 
 MIB = 2**20
+MAX_LENGTH = 2048  # tokens of a row, for both
 
 
 class Turn(TrainerCallback):
@@ -87,7 +89,14 @@ def common(batch_size: int, bf16: bool) -> dict[str, Any]:
 
 def fovea(model: Path, rows: Path, output: Path, settings: dict[str, Any]) -> Trainer:
     """Stage 4."""
-    args = Finetune(output_dir=str(output), model=str(model), conversations=[str(rows)], **settings)
+    args = Finetune(
+        output_dir=str(output),
+        model=str(model),
+        conversations=[str(rows)],
+        max_length=MAX_LENGTH,
+        attention="rows",
+        **settings,
+    )
     llava, processor = open_llava(model, args)
     llava.requires_grad_(True)
     llava.model.vision_tower.requires_grad_(False)
@@ -107,7 +116,7 @@ def trl(model: Path, rows: Path, output: Path, settings: dict[str, Any], grouped
     args = SFTConfig(
         output_dir=str(output),
         assistant_only_loss=True,
-        max_length=2048,
+        max_length=MAX_LENGTH,
         activation_checkpointing=False,
         remove_unused_columns=False,
         **settings,

@@ -60,6 +60,10 @@ def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
             modules_to_save=[PROJECTOR],
         ),
     )
+    name = str(model.name_or_path)
+    told.peft_config["default"].base_model_name_or_path = (
+        str(Path(name).absolute()) if Path(name).is_dir() else name
+    )
     for parameter in told.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

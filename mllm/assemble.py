@@ -28,6 +28,7 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from mllm.language_head import require_plain_head
 from mllm.processor import Selection, build_processor, image_token_count, tower_source
+from mllm.row_attention import require_rows_apart
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def assemble(
     processor = build_processor(vision_tower, language_model, system)
     text_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
     require_plain_head(text_model, language_model)
+    require_rows_apart(text_model, language_model)
     _grow_embeddings(text_model, len(processor.tokenizer))
     model = _join(selection, tower, text_model, processor, seed)
     _write(model, processor, Path(directory))

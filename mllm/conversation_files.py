@@ -70,6 +70,8 @@ class Conversations(Dataset[Conversation]):
 
 
 def _opened(file: Path) -> datasets.Dataset:
+    if file.is_dir():
+        raise ConversationError(f"{file} is a folder: give its files, {file}/*.json for one")
     if not file.is_file():
         raise ConversationError(f"{file} does not exist: check `conversations` in the recipe")
     try:

@@ -88,7 +88,8 @@ def _picture(stored: Any, root: Path, source: str) -> Picture:
     if not isinstance(stored, str) or not stored:
         raise ConversationError(f"{source}: {stored!r:.80} is no picture: give its path or bytes")
     # By the words of the path: what lies in the root may be a link to elsewhere.
-    if not Path(os.path.normpath(root.absolute() / stored)).is_relative_to(root.absolute()):
+    base = os.path.normpath(root.absolute())
+    if not Path(os.path.normpath(Path(base) / stored)).is_relative_to(base):
         raise ConversationError(f"{source}: the path {stored} leads out of {root}: mend the row")
     return root / stored
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 from bisect import bisect_left, insort
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Sequence, Sized
+from typing import NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -26,47 +27,63 @@ class OpenedRow(NamedTuple):
     pictures: list[Image.Image]
 
 
-class Packs(Dataset[list[OpenedRow]]):
-    """Rows in packs; pictures are decoded when a pack is asked for."""
+class OpenedRows(Dataset[OpenedRow]):
+    """Conversations with their pictures, which are decoded when a row is asked for."""
 
-    def __init__(self, rows: Dataset[Conversation], packs: Sequence[Pack]) -> None:
+    def __init__(self, rows: Dataset[Conversation]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self.rows))
+
+    def __getitem__(self, index: int) -> OpenedRow:
+        """Raises ConversationError for a row, or a picture, that cannot be read."""
+        row = self.rows[index]
+        return OpenedRow(row, [_opened(picture, row) for picture in row.pictures])
+
+
+class Packs(Dataset[list[OpenedRow]]):
+    """Rows in packs."""
+
+    def __init__(self, rows: Dataset[OpenedRow], packs: Sequence[Pack]) -> None:
         self.rows, self.packs = rows, packs
 
     def __len__(self) -> int:
         return len(self.packs)
 
     def __getitem__(self, index: int) -> list[OpenedRow]:
-        """Raises ConversationError for a row, or a picture, that cannot be read."""
-        conversations = [self.rows[row] for row in self.packs[index]]
-        return [OpenedRow(row, [_opened(p, row) for p in row.pictures]) for row in conversations]
+        return [self.rows[row] for row in self.packs[index]]
 
 
 def _opened(picture: Picture, row: Conversation) -> Image.Image:
     try:
         encoded = isinstance(picture, bytes)
         return load_image(Image.open(io.BytesIO(picture)) if encoded else str(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    # PIL's errors; broken chunks of a png are its SyntaxError, broken EXIF data the next two.
+    except (
+        *(OSError, ValueError, SyntaxError, struct.error, TypeError),
+        Image.DecompressionBombError,
+    ) as error:
         what = "a picture" if isinstance(picture, bytes) else f"the picture {picture}"
         raise ConversationError(
             f"{row.source}: {what} cannot be decoded ({error}): replace it or remove the row"
         ) from error
 
 
-def pack(rows: Sequence[int], lengths: Sequence[int], room: int, seed: int) -> list[Pack]:
+def pack(lengths: Sequence[int], room: int, seed: int) -> list[Pack]:
     """Every row, whole, in packs of at most `room` tokens: best fit, longest first, among rows that
     a shuffle brought together. The packs depend on the arguments alone.
 
     Args:
-        rows: to be packed; one may come several times.
-        lengths: of each of `rows`, at most `room`.
+        lengths: of the rows, at most `room`.
         room: tokens of a pack.
         seed: of the shuffle.
     """
-    order = np.random.default_rng(seed).permutation(len(rows))
+    order = np.random.default_rng(seed).permutation(len(lengths))
     packs = []
     for start in range(0, len(order), WINDOW):
-        window = sorted(order[start : start + WINDOW], key=lambda place: -lengths[place])
-        packs += _best_fit([(rows[place], lengths[place]) for place in window], room)
+        window = sorted(order[start : start + WINDOW].tolist(), key=lambda row: -lengths[row])
+        packs += _best_fit([(row, lengths[row]) for row in window], room)
     return packs
 
 
@@ -81,6 +98,6 @@ def _best_fit(rows: Sequence[tuple[int, int]], room: int) -> list[Pack]:
             free, number = room, len(packs) - 1
         else:
             free, number = left.pop(at)
-        packs[number].append(int(row))
+        packs[number].append(row)
         insort(left, (free - length, number))
     return packs

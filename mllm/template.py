@@ -10,6 +10,7 @@ first; of several, each stands where it is.
 from __future__ import annotations
 
 import json
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -106,6 +107,8 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, system: str | None = N
     else:
         turns = derived(tokenizer)
         turns = turns if system is None else turns.opened_with(system)
+    if opens_with_bos(tokenizer):
+        turns = turns.with_bos(cast("str", tokenizer.bos_token))
     tokenizer.eos_token_id = tokenizer(turns.stop, add_special_tokens=False).input_ids[-1]
     image_token = _image_token(tokenizer)
     if tokenizer.pad_token is None:

@@ -46,6 +46,12 @@ class Turns(NamedTuple):
             )
         return self._replace(opening=sentence.join(self.system))
 
+    def with_bos(self, bos: str) -> Turns:
+        """Every conversation begins with this token, once: templates that leave it to the tokenizer
+        do not write it."""
+        system = self.system and (bos + self.system[0].removeprefix(bos), self.system[1])
+        return self._replace(opening=bos + self.opening.removeprefix(bos), system=system)
+
 
 def vicuna(tokenizer: PreTrainedTokenizerBase) -> Turns:
     """Vicuna v1.1's, as LLaVA-1.5 trained on it:
@@ -59,10 +65,9 @@ def vicuna(tokenizer: PreTrainedTokenizerBase) -> Turns:
             f"the tokenizer of {tokenizer.name_or_path} has no eos_token: set one in its "
             "tokenizer_config.json, the end of an answer is learned from it"
         )
-    bos = cast("str", tokenizer.bos_token) if opens_with_bos(tokenizer) else ""
     return Turns(
-        opening=f"{bos}USER: ",
-        system=(bos, " USER: "),
+        opening="USER: ",
+        system=("", " USER: "),
         prompt=" ASSISTANT:",
         lead=" ",
         stop=cast("str", tokenizer.eos_token),

@@ -22,7 +22,7 @@ from transformers import AutoProcessor, LlavaConfig, LlavaProcessor
 from mllm.collate import IGNORED, Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
-from mllm.packs import Packs
+from mllm.packs import OpenedRows
 from mllm.processor import build_processor, image_token_count, patches, vision_config
 from training.conversation_rows import open_conversations
 from training.finetune import Finetune
@@ -47,14 +47,14 @@ class CheckedConversations(Dataset[CheckedConversation]):
     """Every row read, tokenised, and its pictures decoded."""
 
     def __init__(self, rows: Conversations, collator: Collator) -> None:
-        self.rows, self.collator = Packs(rows, [[row] for row in range(len(rows))]), collator
+        self.rows, self.collator = OpenedRows(rows), collator
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> CheckedConversation:
         try:
-            [opened] = self.rows[index]
+            opened = self.rows[index]
             [row] = self.collator.encode([opened.conversation])
         except ConversationError as error:
             return CheckedConversation(str(error))

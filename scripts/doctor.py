@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 GIB = 2**30
 
@@ -73,7 +75,7 @@ def main() -> None:
     table = Table("part", "found", "what it gives", "what to do", show_lines=False)
     for one in found:
         colour = "red" if one.mend and one.needed else "yellow" if one.mend else "green"
-        table.add_row(one.what, f"[{colour}]{one.found}[/]", one.gives, one.mend)
+        table.add_row(one.what, Text(one.found, style=colour), one.gives, escape(one.mend))
     Console().print(table)
     broken = [one.what for one in found if one.mend and one.needed]
     if broken:

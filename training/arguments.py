@@ -20,7 +20,8 @@ class StageArguments(TrainingArguments):
     # The Trainer would hide a NaN in the logged mean; StageTrainer stops at the first one.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Keep it off."})
     save_steps: float = field(default=500, metadata={"help": "Steps between two checkpoints."})
-    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep."})
+    # Two, for the Trainer removes the one before as soon as the next is written, unchecked.
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
     report_to: None | str | list[str] = field(  # noqa: RUF036, the parser wants this order
         default="tensorboard", metadata={"help": "Trackers; logs go to <output_dir>/runs."}
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from torch.utils.data import get_worker_info
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mllm.directory import sha256
@@ -66,6 +69,14 @@ def require_sound(checkpoint: Path) -> None:
             f"{checkpoint / damaged[0]} is gone or is not what was written ({len(damaged)} such "
             "files): remove the checkpoint, to go on from the one before or to begin again."
         )
+
+
+def collate_unstopped(collate: Callable[[list], Any], rows: list) -> Any:
+    """`collate(rows)`, by workers that outlive SIGTERM: schedulers and launchers send it to all
+    processes, and one without its workers cannot finish the step. They end with that process."""
+    if get_worker_info() is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return collate(rows)
 
 
 class StopOnSignal(TrainerCallback):

@@ -111,20 +111,23 @@ def weighted(found: Sequence[Measured], weights: Sequence[float], seed: int) -> 
         whole = int(weight)
         more = round((weight - whole) * len(sound))
         drawn = np.random.default_rng((seed, number)).permutation(sound)[:more]
+        if not whole + len(drawn):
+            raise ValueError(
+                f"the conversations entry {number}, of weight {weight:g}, gives no row: it has "
+                f"{len(sound)} that can be trained on. Raise its weight or leave it out."
+            )
         chosen += [sound] * whole + [np.sort(drawn)]
         start += len(one.tokens)
     return np.concatenate(chosen)
 
 
-def packs_of(
-    rows: np.ndarray, found: Sequence[Measured], room: int, seed: int
-) -> tuple[list[Pack], list[int]]:
-    """`rows` in packs of at most `room` tokens, or each alone for 0; and the packs' lengths."""
-    of_row = np.concatenate([one.tokens for one in found])
+def packs_of(lengths_of: np.ndarray, room: int, seed: int) -> tuple[list[Pack], list[int]]:
+    """Rows of these lengths in packs of at most `room` tokens, or each alone for 0; and the packs'
+    lengths."""
     if not room:
-        return [[int(row)] for row in rows], of_row[rows].tolist()
-    packs = pack(rows.tolist(), of_row[rows].tolist(), room, seed)
-    lengths = [int(of_row[one].sum()) for one in packs]
+        return [[row] for row in range(len(lengths_of))], lengths_of.tolist()
+    packs = pack(lengths_of.tolist(), room, seed)
+    lengths = [int(lengths_of[one].sum()) for one in packs]
     padding = 1 - sum(lengths) / (room * len(packs))
     logger.info("%d packs of %d tokens, %.1f %% of them empty.", len(packs), room, 100 * padding)
     return packs, lengths

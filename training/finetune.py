@@ -12,6 +12,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from transformers import set_seed
+
 from mllm.adapters import Lora, add_adapters, base_record
 from training.llava import (
     llava_trainer,
@@ -72,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = None
     if lora is not None:
         logger.info("Projector and adapters of the language model learn: %s.", lora)
+        set_seed(args.seed)  # the adapters' first weights are drawn before the Trainer sets it
         learner, base = add_adapters(model, lora), base_record(args.model, lora)
         save = save_adapted(learner, processor, base)
     else:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Subset
 from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -15,7 +16,7 @@ from transformers import (
 
 from mllm.adapters import PeftModel, llava_of, write_base
 from mllm.collate import Collator
-from mllm.packs import Packs
+from mllm.packs import OpenedRows, Packs
 from mllm.processor import image_token_count
 from training.conversation_rows import (
     measure,
@@ -122,9 +123,11 @@ def llava_trainer(
         found = [measure(rows, collator) for rows in sets]
     require_within_budget(found, args.quarantine_budget)
     rows = weighted(found, weights, args.seed)
-    packs, lengths = packs_of(rows, found, args.batch_tokens, args.seed)
+    tokens = np.concatenate([one.tokens for one in found])[rows]
+    packs, lengths = packs_of(tokens, args.batch_tokens, args.seed)
     logger.info("%d conversations an epoch.", len(rows))
     broken = Path(args.output_dir) / QUARANTINE.format("conversations")
+    opened = OpenedRows(Subset(ConcatDataset(sets), rows.tolist()))
     parts = {
         "vision_tower": llava.model.vision_tower,
         "projector": llava.model.multi_modal_projector,
@@ -134,7 +137,7 @@ def llava_trainer(
         train_sampler=_sampler(args, lengths),
         model=model,
         args=args,
-        train_dataset=Quarantine(Packs(ConcatDataset(sets), packs), broken, args.quarantine_budget),
+        train_dataset=Packs(Quarantine(opened, broken, args.quarantine_budget), packs),
         data_collator=collator,
         processing_class=processor,
         callbacks=[LearningCheck(parts)],

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import (
     AutoProcessor,
-    LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
@@ -88,22 +87,19 @@ def open_llava(
         model = LlavaForConditionalGeneration.from_pretrained(
             directory,
             dtype=dtype,
-            attn_implementation={"text_config": _attention(args, directory)},
+            attn_implementation={"text_config": _attention(args)},
             **settings,
         )
     return model, AutoProcessor.from_pretrained(directory)
 
 
-def _attention(args: LlavaArguments, directory: str | Path) -> str:
+def _attention(args: LlavaArguments) -> str:
     """What reads the LLM's attention: as `args.attention` says, or the fastest that is there."""
     if args.attention != "auto":
         return args.attention
     if args.bf16 and is_flash_attn_2_available():
         return "flash_attention_2"
-    settings, _ = LlavaConfig.get_config_dict(directory)
-    # PyTorch's kernels know no soft cap of attention (Gemma 2).
-    capped = settings["text_config"].get("attn_logit_softcapping") is not None
-    return "eager" if capped else ROWS
+    return ROWS
 
 
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:

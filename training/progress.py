@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections import defaultdict
 from typing import Any, cast
@@ -50,7 +51,7 @@ class Meter:
         """Tokens a second, the share of them that is learned, and the peak of this process's
         memory, the device's where there is one."""
         device = self._accelerator.device
-        mine = torch.tensor([self._tokens, int(self._learned)], device=device, dtype=torch.float64)
+        mine = torch.tensor([self._tokens, int(self._learned)], device=device, dtype=torch.float32)
         tokens, learned = cast("Tensor", self._accelerator.reduce(mine, "sum")).tolist()
         seconds = time.perf_counter() - self._since
         self._tokens, self._learned, self._since = 0, 0, time.perf_counter()
@@ -65,7 +66,8 @@ def peak_memory(device: torch.device) -> int:
     """Bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def parameter_table(model: nn.Module) -> str:

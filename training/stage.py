@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ from training.checkpoints import (
     TERMINATED,
     StopOnSignal,
     Sums,
+    collate_unstopped,
     last_checkpoint,
     require_sound,
 )
@@ -83,6 +85,7 @@ class StageTrainer(Trainer):
                 f"one process sees {self.args.n_gpu} GPUs: start with `deepspeed` or `torchrun`, "
                 "or show it one with CUDA_VISIBLE_DEVICES."
             )
+        self.data_collator = partial(collate_unstopped, self.data_collator)
         self._train_sampler = train_sampler
         self.add_callback(TellEpoch(train_sampler))
         if self.pop_callback(ProgressCallback) is not None:  # it is there unless disable_tqdm

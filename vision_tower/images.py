@@ -58,7 +58,8 @@ def located(stored: Stored, root: Path, where: str) -> Path | bytes:
 
 def _inside(root: Path, path: str, where: str) -> Path:
     # By the words of the path: what lies in the root may be a link to elsewhere.
-    if not Path(os.path.normpath(root.absolute() / path)).is_relative_to(root.absolute()):
+    base = os.path.normpath(root.absolute())
+    if not Path(os.path.normpath(Path(base) / path)).is_relative_to(base):
         raise ValueError(f"{where}: the path {path} leads out of {root}. Mend the row.")
     return root / path
 

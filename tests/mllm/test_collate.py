@@ -9,7 +9,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import Conversation, ConversationError
-from mllm.packs import OpenedRow, Packs
+from mllm.packs import OpenedRow, OpenedRows
 from mllm.processor import image_token_count
 from tests.tiny_llava import example_rows, row, write_rows
 
@@ -17,7 +17,7 @@ from tests.tiny_llava import example_rows, row, write_rows
 def opened(folder, *data):
     (folder / "more.json").write_text(json.dumps(data))
     rows = Conversations([folder / "more.json"])
-    return [one for [one] in Packs(rows, [[index] for index in range(len(rows))])]
+    return list(OpenedRows(rows))
 
 
 @pytest.fixture(scope="module")

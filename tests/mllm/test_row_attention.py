@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import Lfm2Config, Lfm2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from mllm.row_attention import row_attention
+from mllm.row_attention import require_rows_apart, row_attention
 
 
 class Attention(nn.Module):
@@ -54,7 +55,32 @@ def test_rows_see_themselves_and_what_came_before(lengths, width, groups):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_soft_cap_is_refused():
-    states = torch.zeros(1, 1, 2, 4)
-    with pytest.raises(ValueError, match="does not support `softcap`"):
-        row_attention(Attention(1), states, states, states, None, row_lengths=[2], softcap=50.0)
+@pytest.mark.parametrize("width", [None, 2])
+def test_scores_may_have_a_soft_cap(width):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        5 * torch.randn(1, heads, 7, 8, generator=generator) for heads in (4, 2, 2)
+    )
+    told, _ = row_attention(
+        Attention(2), query, key, value, None,
+        row_lengths=[3, 4], sliding_window=width, softcap=2.0, scaling=0.3,
+    )  # fmt: skip
+    for start, end in ((0, 3), (3, 7)):
+        for head in range(4):
+            for at in range(start, end):
+                first = start if width is None else max(start, at + 1 - width)
+                keys, values = (part[0, head // 2, first : at + 1] for part in (key, value))
+                scores = 2.0 * torch.tanh(0.3 * keys @ query[0, head, at] / 2.0)
+                torch.testing.assert_close(told[0, at, head], scores.softmax(0) @ values)
+
+
+def test_a_model_that_hands_on_more_than_attention_is_refused():
+    shape = {"vocab_size": 16, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    llama = LlamaForCausalLM(LlamaConfig(**shape, **heads)).eval()
+    before = llama.config._attn_implementation
+    require_rows_apart(llama, "some/llama")
+    assert llama.config._attn_implementation == before
+    mixed = Lfm2ForCausalLM(Lfm2Config(**shape, **heads, layer_types=["conv", "full_attention"]))
+    with pytest.raises(ValueError, match="some/lfm hands more from token to token than attention"):
+        require_rows_apart(mixed.eval(), "some/lfm")

@@ -60,7 +60,9 @@ def test_an_unknown_role_is_refused(llava):
 def test_a_system_sentence_with_quotes_and_our_own_words_survives():
     sentence = 'It\'s "BOS\n" {{ turns }} TURNS "system": null, é'
     tokenizer = _byte_level_tokenizer()
-    tokenizer.chat_template = chat_template(vicuna(tokenizer).opened_with(sentence), "<image>")
+    tokenizer.chat_template = chat_template(
+        vicuna(tokenizer).opened_with(sentence).with_bos("<|bos|>"), "<image>"
+    )
     text = tokenizer.apply_chat_template([{"role": "user", "content": "q"}], tokenize=False)
     assert text == f"<|bos|>{sentence} USER: q"
 

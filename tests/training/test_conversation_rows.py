@@ -8,7 +8,7 @@ from transformers import AutoProcessor
 from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
-from mllm.packs import Packs
+from mllm.packs import OpenedRows
 from tests.tiny_llava import example_rows, row, write_rows
 from training.conversation_rows import (
     Measured,
@@ -43,7 +43,7 @@ def test_rows_are_measured_as_they_are_collated(collator, tmp_path):
     found = measure(rows, collator)
     assert found.problems == [""] * 16
     for index in range(16):
-        batch = collator([Packs(rows, [[index]])[0]])
+        batch = collator([[OpenedRows(rows)[index]]])
         labels = batch["labels"][0]
         blank = 0 if rows[index].pictures else 4
         assert found.tokens[index] == len(labels) - blank
@@ -114,11 +114,11 @@ def test_broken_rows_have_no_weight():
 
 
 def test_packs_and_their_lengths():
-    packs, lengths = packs_of(np.array([0, 1, 2, 2]), [found(7, 5), found(3)], 10, seed=0)
-    assert sorted(map(sorted, packs)) == [[0, 2], [1, 2]]
+    packs, lengths = packs_of(np.array([7, 5, 3, 3]), 10, seed=0)
+    assert sorted(len(one) for one in packs) == [2, 2]
     assert sorted(lengths) == [8, 10]
-    alone, lengths = packs_of(np.array([2, 0]), [found(7, 5), found(3)], 0, seed=0)
-    assert (alone, lengths) == ([[2], [0]], [3, 7])
+    alone, lengths = packs_of(np.array([3, 7]), 0, seed=0)
+    assert (alone, lengths) == ([[0], [1]], [3, 7])
 
 
 def test_entries_of_a_mixture(tmp_path):

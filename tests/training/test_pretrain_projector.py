@@ -11,7 +11,7 @@ from mllm.chat import Chat
 from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
-from mllm.packs import Packs
+from mllm.packs import OpenedRows, Packs
 from mllm.processor import image_token_count
 from tests.tiny_llava import (
     example_rows,
@@ -91,7 +91,8 @@ def test_the_loss_is_the_mean_over_the_global_batchs_supervised_tokens(folder, t
     main(arguments(folder, tmp_path, "--train_sampling_strategy", "sequential"))
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "assembled")
     processor = AutoProcessor.from_pretrained(tmp_path / "assembled")
-    rows = Packs(Conversations([folder / "data/rows.json"]), [[0], [1], [2], [3]])
+    opened = OpenedRows(Conversations([folder / "data/rows.json"]))
+    rows = Packs(opened, [[0], [1], [2], [3]])
     collate = Collator(processor, image_token_count(model.config), 256)
     total, count = 0.0, 0
     for entry in rows:  # rows have answers of different lengths: a mean of means would differ
