@@ -14,6 +14,7 @@ from transformers import LlavaProcessor
 
 from mllm.conversations import Conversation, ConversationError
 from mllm.packs import OpenedRow
+from mllm.template import IMAGE_TOKEN
 
 IGNORED = -100
 
@@ -50,6 +51,12 @@ class Collator:
         self.processor = processor
         self.image_tokens = image_tokens
         self.max_length = max_length
+        tokens = processor.tokenizer.added_tokens_decoder.values()
+        # A placeholder is one where the row has pictures, and refused where it has none.
+        places = (IMAGE_TOKEN, processor.image_token)
+        self._special = [
+            token.content for token in tokens if token.special and token.content not in places
+        ]
 
     def __call__(self, packs: Sequence[Sequence[OpenedRow]]) -> dict[str, Any]:
         rows = [row for pack in packs for row in pack]
@@ -75,6 +82,8 @@ class Collator:
 
         Raises ConversationError for a row of which nothing can be learned.
         """
+        for row in rows:
+            self._require_plain(row)
         tokens = self.processor.tokenizer.apply_chat_template(
             [row.messages for row in rows],
             tokenize=True,
@@ -87,6 +96,18 @@ class Collator:
                 rows, tokens["input_ids"], tokens["assistant_masks"], strict=True
             )
         ]
+
+    def _require_plain(self, row: Conversation) -> None:
+        """Texts without special tokens: an end in the midst of an answer would be learned."""
+        for message in row.messages:
+            content = message["content"]
+            parts = [content] if isinstance(content, str) else [i.get("text", "") for i in content]
+            for token in self._special:
+                if any(token in part for part in parts):
+                    raise ConversationError(
+                        f"{row.source}: the text itself holds {token!r}, a special token of the "
+                        "language model: take it out"
+                    )
 
     def _expand(self, row: Conversation, ids: list[int], spoken: list[int]) -> Encoded:
         labels = [token if said else IGNORED for token, said in zip(ids, spoken, strict=True)]

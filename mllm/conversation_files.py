@@ -57,17 +57,6 @@ class Conversations(Dataset[Conversation]):
                 raise ConversationError(f"{source} is no object: remove or repair it")
         return read_conversation(values, source, self._roots[number])
 
-    def missing(self) -> Iterator[tuple[int, str]]:
-        """Rows whose pictures are files that are not there, and what to say of them."""
-        for index in range(len(self)):
-            try:
-                row = self[index]
-            except ConversationError:
-                continue
-            for picture in row.pictures:
-                if isinstance(picture, Path) and not picture.is_file():
-                    yield index, f"{row.source}: there is no picture {picture} (check image_root)"
-
 
 def _opened(file: Path) -> datasets.Dataset:
     if file.is_dir():

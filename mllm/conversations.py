@@ -68,8 +68,8 @@ def read_conversation(values: Mapping[str, Any], source: str, image_root: Path) 
         messages = _read_turns(values.get("conversations"), source)
     pictures = tuple(_picture(one, image_root, source) for one in stored)
     _require_places(messages, len(pictures), source)
-    if len(pictures) == 1:
-        messages = [_picture_first(message) for message in messages]
+    place = _picture_first if len(pictures) == 1 else _in_words
+    messages = [place(message) for message in messages]
     return Conversation(source, _answered(messages, source), pictures)
 
 
@@ -182,6 +182,14 @@ def _picture_first(message: Message) -> Message:
     if isinstance(content, str) and IMAGE_TOKEN in content:
         text = content.replace(IMAGE_TOKEN, "").strip()
         content = [{"type": "image"}, {"type": "text", "text": text}]
+    return {**message, "content": content}
+
+
+def _in_words(message: Message) -> Message:
+    """A list of items as one string, so that of several pictures each stands where it is."""
+    content = message["content"]
+    if not isinstance(content, str):
+        content = "".join(item.get("text", f"{IMAGE_TOKEN}\n") for item in content)
     return {**message, "content": content}
 
 

@@ -119,7 +119,7 @@ def require_rows_apart(text_model: PreTrainedModel, name: str) -> None:
         )
         text_model.set_attn_implementation(own)
         difference = (both[:, 3:] - alone).abs().max() / alone.abs().max()
-        apart = difference < (1e-3 if alone.dtype is torch.float32 else 5e-2)
+        apart = difference < (1e-5 if alone.dtype is torch.float32 else 3e-2)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"the language model {name} cannot be trained on rows that stand end to end "

@@ -22,6 +22,7 @@ from vision_tower.tables import expand
 
 logger = logging.getLogger("training")
 
+FORMAT = 1  # of what is measured: one more whenever rows are read otherwise than before
 ROWS_A_PROCESS = 20_000  # below, starting one takes longer than it saves
 
 
@@ -59,11 +60,21 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         cache_file_name=str(folder / f"{name}.arrow"),
         new_fingerprint=name,
         num_proc=processes if processes > 1 else None,
+        features=datasets.Features(
+            {
+                **{name: datasets.Value("int32") for name in ("tokens", "supervised")},
+                "files": datasets.List(datasets.Value("string")),
+                "problem": datasets.Value("string"),
+            }
+        ),
+        remove_columns="row",
         desc="Reading conversations",
     )
     problems = cast("list[str]", list(table["problem"]))
-    for row, problem in rows.missing():
-        problems[row] = problems[row] or problem
+    for row, (problem, files) in enumerate(zip(problems, table["files"], strict=True)):
+        gone = next((file for file in files if not Path(file).is_file()), None)
+        if gone is not None and not problem:
+            problems[row] = f"{rows[row].source}: there is no picture {gone} (check image_root)"
     sound = np.array([not problem for problem in problems])
     tokens, supervised = (np.array(table[name]) * sound for name in ("tokens", "supervised"))
     return Measured(tokens, supervised, problems)
@@ -73,16 +84,18 @@ def _settings(collator: Collator) -> tuple[Any, ...]:
     """What a row's tokens depend on besides the row."""
     tokenizer = collator.processor.tokenizer
     words = tokenizer.backend_tokenizer.to_str()
-    return words, tokenizer.chat_template, collator.image_tokens, collator.max_length
+    return FORMAT, words, tokenizer.chat_template, collator.image_tokens, collator.max_length
 
 
 def _measured(rows: Conversations, collator: Collator, index: int) -> dict[str, Any]:
     try:
-        [row] = collator.encode([rows[index]])
+        conversation = rows[index]
+        [row] = collator.encode([conversation])
     except ConversationError as error:
-        return {"tokens": 0, "supervised": 0, "problem": str(error)}
+        return {"tokens": 0, "supervised": 0, "files": [], "problem": str(error)}
     learned = sum(label != IGNORED for label in row.labels)
-    return {"tokens": len(row.labels), "supervised": learned, "problem": ""}
+    files = [str(one) for one in conversation.pictures if isinstance(one, Path)]
+    return {"tokens": len(row.labels), "supervised": learned, "files": files, "problem": ""}
 
 
 def require_within_budget(found: Sequence[Measured], budget: float) -> None:

@@ -214,6 +214,15 @@ def test_truncation_drops_the_end_but_never_a_part_of_a_picture(model_and_proces
             Collator(processor, tokens, length).encode(some)
 
 
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_text_that_holds_a_special_token_is_refused(role, collator):
+    """An end in the midst of an answer would be learned, one in a question would forge a turn."""
+    told = [{"role": "user", "content": "what"}, {"role": "assistant", "content": "a tag"}]
+    told = [{**one, "content": "</s> a"} if one["role"] == role else one for one in told]
+    with pytest.raises(ConversationError, match="row 1: the text itself holds '</s>', a special"):
+        collator.encode([Conversation("row 1", told, ())])
+
+
 def test_a_text_that_holds_the_pictures_token_is_refused(collator):
     """Where that is a reserved one, `<image>` being none is not enough."""
     token = collator.processor.image_token

@@ -111,16 +111,6 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert before.fingerprint != after.fingerprint
 
 
-def test_missing_pictures_are_named(tmp_path):
-    picture(0).save(tmp_path / "there.png")
-    rows = [row("x", "there.png", "q", "a"), row("y", "gone.png", "q", "a"), {"id": "broken"}]
-    told = Conversations([write(tmp_path / "rows.json", rows)])
-    [(index, problem)] = told.missing()
-    assert index == 1
-    gone = tmp_path / "gone.png"
-    assert problem.endswith(f"row 1 (id y): there is no picture {gone} (check image_root)")
-
-
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

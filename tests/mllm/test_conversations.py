@@ -88,6 +88,18 @@ def test_chat_messages_may_hold_their_pictures(name):
     assert row.messages[0]["content"] == [PICTURE, QUESTION]
 
 
+@pytest.mark.parametrize("root", ["..", "../data", "/data/other/../images", "."])
+def test_a_root_may_be_written_in_any_way(root):
+    row = {"image": "a.jpg", "conversations": turns(SEEN, GPT)}
+    assert read_conversation(row, "rows", Path(root)).pictures == (Path(root) / "a.jpg",)
+
+
+def test_of_several_pictures_each_stays_where_it_is_in_messages_too():
+    content = [{"type": "text", "text": "is "}, PICTURE, {"type": "text", "text": "like "}, PICTURE]
+    row = read(messages=said(("user", content), ("assistant", "a")), images=["a.jpg", "b.jpg"])
+    assert row.messages[0]["content"] == "is <image>\nlike <image>\n"
+
+
 def test_a_system_sentence_comes_first():
     row = read(conversations=turns(("system", "be brief"), HUMAN, GPT))
     assert row.messages[0] == {"role": "system", "content": "be brief"}

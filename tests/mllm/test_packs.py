@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,6 +54,19 @@ def test_a_truncated_picture_is_named(tmp_path):
     packs = OpenedRows(Conversations([file], tmp_path))
     with pytest.raises(ConversationError, match=r"\(id cut\).*c\.png cannot be decoded"):
         packs[0]
+
+
+@pytest.mark.parametrize("error", [struct.error("a short"), TypeError("bad operand")])
+def test_a_picture_with_broken_exif_data_is_named(error, tmp_path, monkeypatch):
+    """As PIL ends on some of it."""
+    rows = Conversations([write_rows(tmp_path, [row("exif", "e.png", "what", "one")])])
+
+    def broken(_):
+        raise error
+
+    monkeypatch.setattr("mllm.packs.load_image", broken)
+    with pytest.raises(ConversationError, match=r"\(id exif\).*cannot be decoded"):
+        OpenedRows(rows)[0]
 
 
 def test_a_grey_picture_becomes_rgb(tmp_path):

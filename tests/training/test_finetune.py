@@ -133,6 +133,19 @@ def test_a_batch_of_tokens_trains_as_its_rows(attention, folder, tmp_path):
     assert told == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_broken_picture_costs_its_row_and_not_its_batch(folder, tmp_path):
+    rows = write_rows(tmp_path, example_rows(24))
+    (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:60])
+    out = train(folder, tmp_path / "out", "--conversations", str(rows), "--image_root", "",
+                "--batch_tokens", "256", "--max_length", "64", "--quarantine_budget", "0.05",
+                "--num_train_epochs", "1", "--max_steps", "-1")  # fmt: skip
+    [told] = (out / "quarantine-conversations.jsonl").read_text().splitlines()
+    assert json.loads(told)["row"] == 5
+    assert "(id r5)" in told
+    state = json.loads(next(out.glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state["epoch"] == 1
+
+
 def test_a_batch_of_tokens_must_hold_a_row(folder, tmp_path):
     with pytest.raises(SystemExit, match="--batch_tokens 64 must hold a row of --max_length 128"):
         train(folder, tmp_path, "--batch_tokens", "64", "--max_length", "128")

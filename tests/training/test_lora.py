@@ -128,6 +128,19 @@ def test_stock_transformers_opens_lora(folder, tmp_path):
     assert torch.equal(told, expected)
 
 
+def test_the_first_weights_follow_the_seed(folder, tmp_path):
+    """Whatever was drawn in this process before."""
+    flags = ("--max_steps", "1", "--seed")
+    told = []
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        torch.rand(len(told) + 1)
+        out = train(folder, tmp_path / name, "{rank: 4}", *flags, seed)
+        told.append(load_file(out / "adapter_model.safetensors"))
+    first = next(name for name in told[0] if "lora_A" in name)
+    assert torch.equal(told[0][first], told[1][first])
+    assert not torch.equal(told[0][first], told[2][first])
+
+
 def test_parts_are_named(folder, tmp_path):
     told = train(folder, tmp_path, "{rank: 2, parts: [attention]}", "--max_steps", "1")
     saved = load_file(told / "adapter_model.safetensors")
