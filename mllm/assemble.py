@@ -21,6 +21,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -118,18 +119,7 @@ def _join(
     """One LLaVA around the loaded parts, with no copy of their weights."""
     tokenizer = cast("PreTrainedTokenizerBase", processor.tokenizer)
     text_model.config.pad_token_id = tokenizer.pad_token_id
-    config = LlavaConfig(
-        vision_config=tower.config,
-        text_config=text_model.config,
-        image_token_index=processor.image_token_id,
-        projector_hidden_act="gelu",
-        # LLaVA-1.5: the last layer of CLIP serves its class token, the patches of the one before
-        # tell more.
-        vision_feature_layer=-2,
-        vision_feature_select_strategy=selection.strategy,
-        tie_word_embeddings=text_model.config.tie_word_embeddings,
-    )
-    config.image_seq_length = image_token_count(config)
+    config = joined_config(selection, tower.config, text_model.config, processor.image_token_id)
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     model.model.vision_tower = tower
@@ -138,6 +128,25 @@ def _join(
     model.model.multi_modal_projector = _new_projector(config, tower.dtype, seed)
     model.generation_config = _greedy(text_model, tokenizer)
     return model
+
+
+def joined_config(
+    selection: Selection, tower: PreTrainedConfig, text: PreTrainedConfig, image_token: int
+) -> LlavaConfig:
+    """Of the LLaVA that is made of a tower and a language model of these."""
+    config = LlavaConfig(
+        vision_config=cast("Any", tower),
+        text_config=cast("Any", text),
+        image_token_index=image_token,
+        projector_hidden_act="gelu",
+        # LLaVA-1.5: the last layer of CLIP serves its class token, the patches of the one before
+        # tell more.
+        vision_feature_layer=-2,
+        vision_feature_select_strategy=selection.strategy,
+        tie_word_embeddings=text.tie_word_embeddings,
+    )
+    config.image_seq_length = image_token_count(config)
+    return config
 
 
 def _new_projector(config: LlavaConfig, dtype: torch.dtype, seed: int) -> LlavaMultiModalProjector:

@@ -67,13 +67,15 @@ class Understood(BaseException):
 
 def parse_only(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the script's own main up to its parser; SystemExit where it refuses the arguments."""
-    original = argparse.ArgumentParser.parse_args
+    original = argparse.ArgumentParser.parse_known_args
 
-    def parse_args(self: argparse.ArgumentParser, *given: object) -> NoReturn:
-        original(self, *given)  # type: ignore[arg-type]
+    def parse(self: argparse.ArgumentParser, *given: object) -> NoReturn:
+        _, unknown = original(self, *given)  # type: ignore[arg-type]
+        if unknown:  # README's commands have no flags that are for another parser
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         raise Understood
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", parse)
     monkeypatch.setattr("sys.argv", [script, *arguments])
     with pytest.raises(Understood):
         importlib.import_module(script.removesuffix(".py").replace("/", ".")).main()

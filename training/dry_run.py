@@ -104,22 +104,46 @@ def activations(args: TowerArguments, model: Any, batch: Mapping[str, Tensor], l
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     if args.activation_checkpointing:
         model.activation_checkpointing_enable()
+    made = simulated(model, batch, loss, dtype=dtype)
+    return made.peak + made.batch * args.gradient_accumulation_steps
+
+
+def simulated(
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    loss: Loss,
+    *,
+    dtype: torch.dtype | None = None,
+    autocast: bool = False,
+) -> LiveBytes:
+    """What a micro-batch's forward and backward pass makes, on tensors without data.
+
+    Args:
+        model: its parameters lose their data for good.
+        dtype: of the parameters, buffers and inputs that are floats; None: as they are.
+        autocast: to bf16, of the forward pass.
+    """
+    made, known = LiveBytes(), dict[int, nn.Parameter]()
     with FakeTensorMode():
         for module in model.modules():
-            _without_data(module, dtype)
+            _without_data(module, dtype, made, known)
         inputs = {name: _like(value, dtype) for name, value in batch.items()}
-        with LiveBytes() as made:
-            loss(inputs).backward()
-    held = sum(value.untyped_storage().nbytes() for value in inputs.values())
-    return made.peak + held * args.gradient_accumulation_steps
+        made.batch = sum(value.untyped_storage().nbytes() for value in inputs.values())
+        with made:
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                found = loss(inputs)
+            found.backward()
+    return made
 
 
 class LiveBytes(TorchDispatchMode):
-    """`peak`: the most that tensors made under it held at one time."""
+    """`peak`: the most that tensors made under it held at one time. Gradients of parameters are
+    counted apart: `with_gradients` is the most that both held together. `batch`: what the inputs
+    hold, which nothing else counts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.gradients = self.with_gradients = self.batch = 0
         self._known = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -131,8 +155,19 @@ class LiveBytes(TorchDispatchMode):
                 self._known[storage] = True
                 self.now += storage.nbytes()
                 weakref.finalize(storage, self._freed, storage.nbytes())
-        self.peak = max(self.peak, self.now)
+        self._look()
         return made
+
+    def count_gradient(self, parameter: Tensor) -> None:
+        """And drop it."""
+        size = 0 if parameter.grad is None else parameter.grad.untyped_storage().nbytes()
+        parameter.grad = None
+        self.gradients += size
+        self._look()
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, self.now)
+        self.with_gradients = max(self.with_gradients, self.now + self.gradients)
 
     def _freed(self, size: int) -> None:
         self.now -= size
@@ -142,22 +177,27 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [value for value in tree_leaves(tree) if isinstance(value, Tensor)]
 
 
-def _without_data(module: nn.Module, dtype: torch.dtype) -> None:
+def _without_data(
+    module: nn.Module,
+    dtype: torch.dtype | None,
+    made: LiveBytes,
+    known: dict[int, nn.Parameter],
+) -> None:
+    """`known`: what was put in the place of a parameter, for those that several modules share."""
     for name, parameter in module._parameters.items():
+        if parameter is not None and id(parameter) not in known:
+            fake = nn.Parameter(_like(parameter, dtype), parameter.requires_grad)
+            if fake.requires_grad:
+                fake.register_post_accumulate_grad_hook(made.count_gradient)
+            known[id(parameter)] = known[id(fake)] = fake
         if parameter is not None:
-            fake = nn.Parameter(_like(parameter, dtype), requires_grad=parameter.requires_grad)
-            if fake.requires_grad:  # they are counted apart
-                fake.register_post_accumulate_grad_hook(_drop_gradient)
-            module._parameters[name] = fake
+            module._parameters[name] = known[id(parameter)]
     for name, buffer in module._buffers.items():
         if buffer is not None:
             module._buffers[name] = _like(buffer, dtype)
 
 
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None
-
-
-def _like(value: Tensor, dtype: torch.dtype) -> Tensor:
+def _like(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     """On the CPU, whose fused attention keeps as much as a GPU's."""
-    return torch.empty(value.shape, dtype=dtype if value.is_floating_point() else value.dtype)
+    of_its_own = dtype is None or not value.is_floating_point()
+    return torch.empty(value.shape, dtype=value.dtype if of_its_own else dtype)

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from transformers import set_seed
+from transformers import LlavaForConditionalGeneration, set_seed
 
-from mllm.adapters import Lora, add_adapters, base_record
+from mllm.adapters import Lora, PeftModel, add_adapters, base_record
 from training.llava import (
     llava_trainer,
     save_adapted,
@@ -68,27 +68,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("Opening %s.", args.model)
     lora = from_mapping(Lora, args.lora) if args.lora else None
     model, processor = open_llava(args.model, args, lora)
-    tower = model.model.vision_tower
-    if not args.tune_vision_tower:
-        keep_in_eval(tower)
-    base = None
-    if lora is not None:
-        logger.info("Projector and adapters of the language model learn: %s.", lora)
-        set_seed(args.seed)  # the adapters' first weights are drawn before the Trainer sets it
-        learner, base = add_adapters(model, lora), base_record(args.model, lora)
+    learner, base = learner_of(args, model), None
+    if isinstance(learner, PeftModel) and lora is not None:
+        base = base_record(args.model, lora)
         save = save_adapted(learner, processor, base)
     else:
-        logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
-        learner, save = model.requires_grad_(True), save_llava(model, processor)
-        tower.requires_grad_(args.tune_vision_tower)
-        for part in unused_tower_parts(model):
-            part.requires_grad_(False)
+        save = save_llava(model, processor)
 
     logger.info("Reading the conversations.")
-    projector = model.model.multi_modal_projector
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     rates = [(tower, args.vision_tower_learning_rate), (projector, args.projector_learning_rate)]
     trainer = llava_trainer(args, learner, processor, learning_rates=rates, base=base)
     run_stage(trainer, save)
+
+
+def learner_of(
+    args: Finetune, model: LlavaForConditionalGeneration
+) -> LlavaForConditionalGeneration | PeftModel:
+    """`model` with what learns and what does not, in the open; with adapters if there are any."""
+    tower = model.model.vision_tower
+    if not args.tune_vision_tower:
+        keep_in_eval(tower)
+    if args.lora:
+        lora = from_mapping(Lora, args.lora)
+        logger.info("Projector and adapters of the language model learn: %s.", lora)
+        set_seed(args.seed)  # the adapters' first weights are drawn before the Trainer sets it
+        return add_adapters(model, lora)
+    logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
+    model.requires_grad_(True)
+    tower.requires_grad_(args.tune_vision_tower)
+    for part in unused_tower_parts(model):
+        part.requires_grad_(False)
+    return model
 
 
 if __name__ == "__main__":

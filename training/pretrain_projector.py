@@ -12,6 +12,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from transformers import LlavaForConditionalGeneration
+
 from training.llava import (
     llava_trainer,
     save_llava,
@@ -53,14 +55,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = assemble_once(args, args.vision_tower, args.language_model, args.system)
     model, processor = open_llava(directory, args)
 
-    logger.info("Only the projector learns.")
-    model.requires_grad_(False)
-    model.model.multi_modal_projector.requires_grad_(True)
-    keep_in_eval(model.model.vision_tower)
+    let_projector_learn(model)
 
     logger.info("Reading the conversations.")
     trainer = llava_trainer(args, model, processor, learning_rates=[])
     run_stage(trainer, save_llava(model, processor))
+
+
+def let_projector_learn(model: LlavaForConditionalGeneration) -> None:
+    logger.info("Only the projector learns.")
+    model.requires_grad_(False)
+    model.model.multi_modal_projector.requires_grad_(True)
+    keep_in_eval(model.model.vision_tower)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -37,6 +38,22 @@ def read_recipe(stage: type[Stage], argv: Sequence[str] | None = None) -> Stage:
 
     The recipe comes before flags that take lists. Errors leave by SystemExit with one line.
     """
+    parser, words = _words(stage, argv)
+    try:
+        return parser.parse_args_into_dataclasses(words, look_for_args_file=False)[0]
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def as_written(stage: type, argv: Sequence[str]) -> Namespace:
+    """The settings that `read_recipe` would read, before `stage` itself has looked at them: those
+    of another machine too."""
+    parser, words = _words(stage, argv)
+    return parser.parse_args(words)
+
+
+def _words(stage: type, argv: Sequence[str] | None) -> tuple[RecipeParser, list[str]]:
+    """A stage's parser, and the words of recipe and flags for it."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = RecipeParser(cast("Any", stage), allow_abbrev=False)
     # The launcher of DeepSpeed calls scripts with --local_rank=N before everything else.
@@ -52,10 +69,7 @@ def read_recipe(stage: type[Stage], argv: Sequence[str] | None = None) -> Stage:
         parser.error(
             f"{unknown[0]!r} is not understood ({where}).{_suggestion(parser, unknown[0])}"
         )
-    try:
-        return parser.parse_args_into_dataclasses([*flags, *argv], look_for_args_file=False)[0]
-    except ValueError as error:
-        parser.error(str(error))
+    return parser, [*flags, *argv]
 
 
 def from_mapping(kind: type[Setting], text: str) -> Setting:
