@@ -48,12 +48,10 @@ def config_of(args: Stage) -> LlavaConfig:
         _, selection = tower_source(args.vision_tower)
         text = AutoConfig.from_pretrained(args.language_model)
         config = joined_config(selection, vision_config(args.vision_tower), text, 0)
-    capped = cast("Any", config.text_config).to_dict().get("attn_logit_softcapping") is not None
-    if capped or args.attention in ("eager", "flex_attention"):
+    if args.attention in ("eager", "flex_attention"):
         raise ValueError(
             "this plan holds for attention row by row and for flash-attention, which take memory "
-            f"linear in the tokens; with --attention {args.attention} this LLM takes more: leave "
-            "it at auto, or choose an LLM without a soft cap of attention."
+            f"linear in the tokens; --attention {args.attention} takes more: leave it at auto."
         )
     if image_token_count(config) >= args.max_length:
         raise ValueError(
