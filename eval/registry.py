@@ -1,4 +1,7 @@
-"""The one registry of benchmarks: a name, and what it stands for."""
+"""The one registry of benchmarks: a name, and what it stands for.
+
+Where the field scores one set of questions by several rules, each rule has a name of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,16 @@ from eval.tower.edits import Edits
 from eval.tower.mmvp_vlm import MmvpVlm
 from eval.tower.retrieval import Retrieval
 
+LANGUAGE: tuple[LanguageBenchmark, ...] = (
+    Pope(),
+    Mmvp(),
+    Mmvp(name="mmvp_corrected", title="MMVP, corrected labels", corrected=True),
+    Chair(),
+)
+TOWER: tuple[TowerBenchmark, ...] = (MmvpVlm(), Edits(), Retrieval())
+
 BENCHMARKS: dict[str, LanguageBenchmark | TowerBenchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (Pope(), Mmvp(), Chair(), MmvpVlm(), Edits(), Retrieval())
+    benchmark.name: benchmark for benchmark in (*LANGUAGE, *TOWER)
 }
 
 

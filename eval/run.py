@@ -5,7 +5,7 @@
     python eval/run.py --answers <file> --benchmark pope --data-root <pope folder>
 
 --data-root is the folder of the benchmark; with several benchmarks, the folder that holds one
-folder for each (pope/, mmvp/, chair/, mmvp_vlm/, edits/, captions/).
+folder for each (pope/, mmvp/, chair/, mmvp_vlm/, edits/, captions/, …).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -24,10 +23,9 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
-from eval.benchmarks.mmvp import Mmvp
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
-from eval.scoring import score_answers, score_models, score_towers
+from eval.scoring import Judging, score_answers, score_models, score_towers
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,9 @@ class RunArguments:
     model: str | None
     tower: str | None
     answers: Path | None
+    verdicts: Path | None
+    judge: str | None
     max_new_tokens: int | None
-    mmvp_labels: Literal["original", "corrected"]
     batch_size: int
 
 
@@ -62,25 +61,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the benchmark(s)")
     parser.add_argument("--output", type=Path, help="where answers and results are written")
     parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
-    parser.add_argument(
-        "--mmvp-labels",
-        choices=("original", "corrected"),
-        default="original",
-        help="corrected: swap the four labels that MMVP's released file has wrong",
-    )
+    judging = parser.add_mutually_exclusive_group()
+    judging.add_argument("--verdicts", type=Path, help="a judge's replies to the answers")
+    judging.add_argument("--judge", help="directory (or hub id) of a language model that judges")
     parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
     arguments = RunArguments(**vars(parser.parse_args(argv)))
     if arguments.answers is None and arguments.output is None:
         parser.error("--output is needed with --model and --tower")
-    if arguments.answers is not None and len(arguments.benchmark) > 1:
-        parser.error("--answers belong to one benchmark; give one --benchmark")
+    if (arguments.answers or arguments.verdicts) and len(arguments.benchmark) > 1:
+        parser.error("--answers and --verdicts belong to one benchmark; give one --benchmark")
+    if arguments.judge is not None and arguments.output is None:
+        parser.error("--output is needed with --judge: its verdicts are kept there")
+    if arguments.tower is not None and (arguments.judge or arguments.verdicts):
+        parser.error("--judge and --verdicts are for answers; a tower gives none")
     if arguments.batch_size < 1 or (arguments.max_new_tokens or 1) < 1:
         parser.error("--batch-size and --max-new-tokens must be at least 1")
     return arguments
 
 
 def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | TowerBenchmark]:
-    """The named benchmarks with the command line's options.
+    """The named benchmarks.
 
     Raises:
         ValueError: an unknown name, or a tower benchmark for a model and the reverse.
@@ -91,8 +91,6 @@ def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | Tower
         if isinstance(benchmark, TowerBenchmark) != (arguments.tower is not None):
             wanted = "--tower" if isinstance(benchmark, TowerBenchmark) else "--model or --answers"
             raise ValueError(f"benchmark {name!r} is run with {wanted}.")
-        if isinstance(benchmark, Mmvp):
-            benchmark = replace(benchmark, labels=arguments.mmvp_labels)
         chosen.append(benchmark)
     return chosen
 
@@ -119,10 +117,11 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
     others = [
         (b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, LanguageBenchmark)
     ]
+    judging = Judging(arguments.verdicts, arguments.judge)
     if arguments.tower is not None:
         scored = score_towers(arguments.tower, towers)
     elif arguments.answers is not None:
-        scored = score_answers(arguments.answers, others)
+        scored = score_answers(arguments.answers, others, judging, arguments.output)
     else:
         assert arguments.model is not None
         assert arguments.output is not None
@@ -132,6 +131,7 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
             arguments.output,
             arguments.max_new_tokens,
             arguments.batch_size,
+            judging,
         )
     results: list[tuple[Metrics, Result]] = []
     for benchmark, result in scored:
@@ -143,7 +143,8 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
 
 def metric_table(benchmark: Metrics, result: Result) -> Table:
     """All metrics of one result, shares in percent; headlines in bold."""
-    table = Table(title=f"{benchmark.title} · {len(result.units)} units", title_justify="left")
+    extent = result.provenance.get("answered", f"{len(result.units)} units")
+    table = Table(title=f"{benchmark.title} · {extent}", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in point_metrics(benchmark, result.units).items():

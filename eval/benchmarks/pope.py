@@ -15,9 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from eval.answers import read_json_rows
-from eval.benchmark import Counts, Kind, Question, Unit, ratio
+from eval.answers import answers_by_id
+from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.pictures import image_folder
+from eval.rows import read_json_rows
 
 Verdict = Literal["yes", "no"]
 
@@ -74,8 +75,6 @@ class Pope:
     prefix: str = "coco_pope"
     parser: str = "pope-official-1"
     max_new_tokens: int = 128  # the default of LLaVA's model_vqa_loader.py
-    answer_keys: tuple[str, ...] = ("question_id",)
-    answers_select: bool = False
     headlines: tuple[str, ...] = ("mean_f1", "mean_accuracy")
 
     @property
@@ -110,6 +109,12 @@ class Pope:
             seen.add(question.id)
         return questions
 
+    def part(self, question: Question) -> str:
+        return question.category
+
+    def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
+        return answers_by_id(path, "question_id")
+
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Unit]:
@@ -118,12 +123,13 @@ class Pope:
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         """Per split, and the unweighted means that papers quote."""
-        by_split = {
-            s: _split_metrics(sums, s) for s in SPLITS if any(k.startswith(f"{s}/") for k in sums)
-        }
+        by_split = {s: _split_metrics(sums, s) for s in SPLITS if f"{s}/n" in sums}
+        # A mean over some of the splits would pass for POPE's.
         means = {
-            "mean_f1": np.mean([m["f1"] for m in by_split.values()], axis=0),
-            "mean_accuracy": np.mean([m["accuracy"] for m in by_split.values()], axis=0),
+            f"mean_{name}": np.mean([by_split[s][name] for s in SPLITS], axis=0)
+            if len(by_split) == len(SPLITS)
+            else np.full_like(next(iter(sums.values())), np.nan)
+            for name in ("f1", "accuracy")
         }
         return means | {f"{s}/{k}": v for s, m in by_split.items() for k, v in m.items()}
 

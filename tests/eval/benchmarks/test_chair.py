@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.answers import join_answers, read_answers
+from eval.answers import join_answers
 from eval.benchmarks.chair import Chair
 from eval.benchmarks.coco_objects import ObjectReader
 from eval.result import point_metrics
@@ -100,7 +100,7 @@ def test_popes_caption_table(shared: Path, name: str) -> None:
     root = shared / "chair"
     captions = root / f"{name}.json.gz"
     answered, answers = join_answers(
-        CHAIR, CHAIR.load(root), read_answers(captions, CHAIR), captions
+        CHAIR, CHAIR.load(root), CHAIR.read_answers(captions, ()), captions
     )
     units = CHAIR.score(root, answered, answers)
     sums = {key: sum(unit.counts[key] for unit in units) for key in units[0].counts}
