@@ -82,12 +82,9 @@ def score_models(
 ) -> Scored:
     """Ask a model, then score; everything that can be refused is refused before it is loaded."""
     _require_name(model)
-    asked: list[tuple[LanguageBenchmark, Path, list[Question]]] = []
-    for benchmark, root in benchmarks:
-        questions = benchmark.load(root)
-        _require_judge(benchmark, judging)
-        check_images(root, [question.image for question in questions if question.image])
-        asked.append((benchmark, root, questions))
+    asked = [
+        (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
+    ]
     # Loads torch models; scoring a file of answers does without.
     from mllm.chat import Chat
 
@@ -115,6 +112,14 @@ def score_models(
         answers = dict(answers_by_id(path, "question_id"))
         made = _Asked(benchmark, root, questions, questions, answers, path)
         yield benchmark, made.result(provenance, judging, output)
+
+
+def _askable(benchmark: LanguageBenchmark, root: Path, judging: Judging) -> list[Question]:
+    """The questions, once everything is there that asking and scoring them needs."""
+    _require_judge(benchmark, judging)
+    questions = benchmark.load(root)
+    check_images(root, [question.image for question in questions if question.image])
+    return questions
 
 
 def score_towers(name: str, benchmarks: Sequence[tuple[TowerBenchmark, Path]]) -> Scored:

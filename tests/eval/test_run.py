@@ -149,7 +149,7 @@ def test_unknown_benchmark(
 ) -> None:
     message = refused(capsys, "--answers", answers, "--benchmark", "pop", "--data-root", pope_root)
     assert "unknown benchmark 'pop': did you mean 'pope'?" in message
-    with pytest.raises(ValueError, match="There are pope, .*chair"):
+    with pytest.raises(ValueError, match=r"There are pope, .*chair"):
         find_benchmark("zzz")
     assert [benchmark.name for benchmark in BENCHMARKS.values()] == list(BENCHMARKS)
 
