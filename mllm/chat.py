@@ -19,11 +19,12 @@ from transformers import (
 )
 
 from mllm.adapters import has_adapters, open_adapted
-from mllm.answerer import Answerer, Message
+from mllm.answerer import Message
 from mllm.directory import require_llava
+from mllm.picture_prefix import PrefixAnswerer
 
 
-class Chat(Answerer):
+class Chat(PrefixAnswerer):
     """A loaded LLaVA that answers questions, with or without a picture, greedily."""
 
     def __init__(self, directory: str | Path, device: str | None = None) -> None:
