@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from eval.benchmark import Question
@@ -25,7 +26,7 @@ def processes() -> PartialState:
 
     They wait for one another with patience: a share may take a day longer than another.
     """
-    return PartialState(timeout=timedelta(days=7))
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
 
 
 def part(path: Path, rank: int) -> Path:
