@@ -22,7 +22,7 @@ from eval.benchmark import (
 )
 from eval.generate import generate_answers
 from eval.judging import Judge, Verdicts, verdicts_of_file
-from eval.pictures import check_images
+from eval.pictures import check_images, picture_files
 from eval.provenance import (
     data_hashes,
     git_commit,
@@ -95,7 +95,7 @@ def score_models(
         provenance = _provenance(benchmark, root) | {
             "model": identity,
             "decoding": {"strategy": "greedy", "max_new_tokens": limit},
-            "pictures": pictures_hash(root, [q.image for q in questions if q.image]),
+            "pictures": pictures_hash(root, picture_files(q.image for q in questions if q.image)),
             "prompt": questions[0].prompt,
         }
         path = output / f"{benchmark.name}.answers.jsonl"
@@ -134,7 +134,7 @@ def score_towers(name: str, benchmarks: Sequence[tuple[TowerBenchmark, Path]]) -
     identity = model_identity(name)
     for benchmark, root in benchmarks:
         units = benchmark.measure(tower, root)
-        pictures = {image.partition("#")[0] for unit in units for image in unit.images}
+        pictures = picture_files(image for unit in units for image in unit.images)
         provenance = _provenance(benchmark, root) | {
             "tower": identity,
             "pictures": pictures_hash(root, pictures),
