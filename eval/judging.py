@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from eval.answers import answers_by_id, some
+from eval.asking import Judge
 from eval.benchmark import JudgedBenchmark, Question
-from eval.generate import generate_answers
-from eval.provenance import model_identity
+from eval.generate import Answers, generate_answers
 
 
 @dataclass(frozen=True)
@@ -59,50 +60,34 @@ def verdicts_of_file(
     return Verdicts(replies, {"name": "verdicts from a file"}, path)
 
 
-class Judge:
-    """A local language model that replies to the judge's questions of a benchmark, greedily."""
+@dataclass(frozen=True)
+class Judging:
+    """Where verdicts come from: a file, a judge, or neither."""
 
-    def __init__(self, name: str) -> None:
-        """Load it.
+    file: Path | None
+    judge: Judge | None
+    batch_size: int
 
-        Args:
-            name: directory or hub id of a chat model of transformers that takes text.
+    @cached_property
+    def _model(self) -> Answers:
+        """Loaded when it is first asked, once for all benchmarks."""
+        assert self.judge is not None
+        return self.judge.open()
 
-        Raises:
-            ValueError: it is no such model.
-        """
-        # Verdicts of a file do without torch models.
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from mllm.answerer import TextAnswerer
-
-        self.identity = model_identity(name)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(name, device_map="auto", dtype="auto")
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]  # a list of all classes may follow
-            raise ValueError(
-                f"{name} cannot be opened as a language model ({reason}); check --judge."
-            ) from error
-        self._answerer = TextAnswerer(model, AutoTokenizer.from_pretrained(name))
-
-    def verdicts(
-        self,
-        benchmark: JudgedBenchmark,
-        root: Path,
-        to_judge: Sequence[Question],
-        path: Path,
-        batch_size: int,
+    def ask(
+        self, benchmark: JudgedBenchmark, root: Path, to_judge: Sequence[Question], path: Path
     ) -> Verdicts:
-        """Ask, or go on asking: replies stream into `path`, as answers do."""
+        """Ask the judge, or go on asking: replies stream into `path`, as answers do."""
+        assert self.judge is not None
+        identity = self.judge.identity()
         generate_answers(
-            self._answerer,
+            self._model,
             root,
             to_judge,
             path,
-            made_by={"judge": self.identity},
+            made_by={"judge": identity},
             max_new_tokens=benchmark.judge_max_new_tokens,
-            batch_size=batch_size,
+            batch_size=self.batch_size,
             title=f"{benchmark.title}, judge",
         )
-        return Verdicts(dict(answers_by_id(path, "question_id")), self.identity, path)
+        return Verdicts(dict(answers_by_id(path, "question_id")), identity, path)

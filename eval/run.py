@@ -22,10 +22,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from eval.asking import Decoding, Judge, Subject
 from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
+from eval.judging import Judging
+from eval.parts import processes
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
-from eval.scoring import Judging, score_answers, score_models, score_towers
+from eval.scoring import score_answers, score_models, score_towers
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class RunArguments:
     data_root: Path
     output: Path | None
     model: str | None
+    endpoint: str | None
     tower: str | None
     answers: Path | None
     verdicts: Path | None
     judge: str | None
+    judge_endpoint: str | None
     max_new_tokens: int | None
     batch_size: int
 
@@ -52,7 +57,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--model", help="directory (or hub id) of a LLaVA model")
+    subject.add_argument("--model", help="directory, hub id, or name at --endpoint, of a model")
     subject.add_argument("--tower", help="directory or open_clip name of a tower")
     subject.add_argument("--answers", type=Path, help="answers made before; no model is loaded")
     parser.add_argument(
@@ -63,7 +68,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
     parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
     judging = parser.add_mutually_exclusive_group()
     judging.add_argument("--verdicts", type=Path, help="a judge's replies to the answers")
-    judging.add_argument("--judge", help="directory (or hub id) of a language model that judges")
+    judging.add_argument("--judge", help="language model that judges, named as --model is")
+    for name in ("--endpoint", "--judge-endpoint"):
+        parser.add_argument(name, metavar="URL", help="OpenAI-compatible server, http://…/v1")
     parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
     arguments = RunArguments(**vars(parser.parse_args(argv)))
     if arguments.answers is None and arguments.output is None:
@@ -74,6 +81,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
         parser.error("--output is needed with --judge: its verdicts are kept there")
     if arguments.tower is not None and (arguments.judge or arguments.verdicts):
         parser.error("--judge and --verdicts are for answers; a tower gives none")
+    if arguments.endpoint and not arguments.model:
+        parser.error("--endpoint goes with --model")
+    if arguments.judge_endpoint and not arguments.judge:
+        parser.error("--judge-endpoint goes with --judge")
     if arguments.batch_size < 1 or (arguments.max_new_tokens or 1) < 1:
         parser.error("--batch-size and --max-new-tokens must be at least 1")
     return arguments
@@ -110,14 +121,18 @@ def benchmark_root(data_root: Path, folder: str, alone: bool) -> Path:
 
 
 def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
-    """Score everything that was asked for; results are written as soon as each is there."""
+    """Score everything that was asked for; results are written as soon as each is there.
+
+    Of several processes the first one writes, and has results.
+    """
     chosen = choose_benchmarks(arguments)
     roots = [benchmark_root(arguments.data_root, b.folder, len(chosen) == 1) for b in chosen]
     towers = [(b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, TowerBenchmark)]
     others = [
         (b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, LanguageBenchmark)
     ]
-    judging = Judging(arguments.verdicts, arguments.judge)
+    judge = Judge(arguments.judge, arguments.judge_endpoint) if arguments.judge else None
+    judging = Judging(arguments.verdicts, judge, arguments.batch_size)
     if arguments.tower is not None:
         scored = score_towers(arguments.tower, towers)
     elif arguments.answers is not None:
@@ -125,16 +140,13 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
     else:
         assert arguments.model is not None
         assert arguments.output is not None
-        scored = score_models(
-            arguments.model,
-            others,
-            arguments.output,
-            arguments.max_new_tokens,
-            arguments.batch_size,
-            judging,
-        )
+        subject = Subject(arguments.model, arguments.endpoint)
+        decoding = Decoding(arguments.max_new_tokens, arguments.batch_size)
+        scored = score_models(subject, others, arguments.output, decoding, judging)
     results: list[tuple[Metrics, Result]] = []
     for benchmark, result in scored:
+        if not processes().is_main_process:
+            continue
         if arguments.output is not None:
             write_result(benchmark, result, arguments.output / f"{benchmark.name}.json")
         results.append((benchmark, result))

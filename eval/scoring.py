@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub.utils import HFValidationError, validate_repo_id
-
 from eval.answers import answers_by_id, join_answers
+from eval.asking import Decoding, Subject
 from eval.benchmark import (
     Described,
     JudgedBenchmark,
@@ -21,7 +19,7 @@ from eval.benchmark import (
     Unit,
 )
 from eval.generate import generate_answers
-from eval.judging import Judge, Verdicts, verdicts_of_file
+from eval.judging import Judging, Verdicts, verdicts_of_file
 from eval.pictures import check_images, picture_files
 from eval.provenance import (
     data_hashes,
@@ -29,7 +27,6 @@ from eval.provenance import (
     model_identity,
     path_hash,
     pictures_hash,
-    tower_hash,
     versions,
 )
 from eval.result import Result
@@ -39,20 +36,6 @@ logger = logging.getLogger(__name__)
 # What answers depend on; a run goes on with answers only where these are the same.
 MADE_BY = ("model", "data", "pictures", "decoding")
 Scored = Iterator[tuple[Metrics, Result]]
-
-
-@dataclass(frozen=True)
-class Judging:
-    """Where verdicts come from: a file, a language model's name, or neither."""
-
-    file: Path | None = None
-    name: str | None = None
-    batch_size: int = 16
-
-    @cached_property
-    def judge(self) -> Judge | None:
-        """Loaded when it is first asked."""
-        return None if self.name is None else Judge(self.name)
 
 
 def score_answers(
@@ -73,25 +56,20 @@ def score_answers(
 
 
 def score_models(
-    model: str,
+    subject: Subject,
     benchmarks: Sequence[tuple[LanguageBenchmark, Path]],
     output: Path,
-    max_new_tokens: int | None,
-    batch_size: int,
+    decoding: Decoding,
     judging: Judging,
 ) -> Scored:
     """Ask a model, then score; everything that can be refused is refused before it is loaded."""
-    _require_name(model)
+    subject.require_name()
     asked = [
         (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
     ]
-    # Loads torch models; scoring a file of answers does without.
-    from mllm.chat import Chat
-
-    chat = Chat(model)
-    identity = model_identity(model) | {"tower": tower_hash(Path(model))}
+    model, identity = subject.open(), subject.identity()
     for benchmark, root, questions in asked:
-        limit = max_new_tokens or benchmark.max_new_tokens
+        limit = decoding.max_new_tokens or benchmark.max_new_tokens
         provenance = _provenance(benchmark, root) | {
             "model": identity,
             "decoding": {"strategy": "greedy", "max_new_tokens": limit},
@@ -100,13 +78,13 @@ def score_models(
         }
         path = output / f"{benchmark.name}.answers.jsonl"
         generate_answers(
-            chat,
+            model,
             root,
             questions,
             path,
             made_by={key: provenance[key] for key in MADE_BY},
             max_new_tokens=limit,
-            batch_size=batch_size,
+            batch_size=decoding.batch_size,
             title=benchmark.title,
         )
         answers = dict(answers_by_id(path, "question_id"))
@@ -185,7 +163,7 @@ class _Asked:
         if judging.judge is not None:
             assert output is not None
             path = output / f"{benchmark.name}.verdicts.jsonl"
-            return judging.judge.verdicts(benchmark, self.root, to_judge, path, judging.batch_size)
+            return judging.ask(benchmark, self.root, to_judge, path)
         # Released files may hold answers and verdicts side by side.
         path = judging.file or self.path
         verdicts = verdicts_of_file(benchmark, path, to_judge, self.questions)
@@ -199,7 +177,7 @@ class _Asked:
 def _require_judge(benchmark: LanguageBenchmark, judging: Judging) -> None:
     if not isinstance(benchmark, JudgedBenchmark) or not benchmark.judge_required:
         return
-    if judging.file is None and judging.name is None:
+    if judging.file is None and judging.judge is None:
         raise ValueError(
             f"{benchmark.title} has no score without a judge: give its verdicts (--verdicts FILE) "
             "or a language model that judges (--judge NAME)."
@@ -213,14 +191,3 @@ def _provenance(benchmark: Described, root: Path) -> dict[str, object]:
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-def _require_name(model: str) -> None:
-    if Path(model).is_dir():
-        return
-    try:
-        validate_repo_id(model)
-    except HFValidationError as error:
-        raise FileNotFoundError(
-            f"{model}: no such directory, and no hub id either; check --model."
-        ) from error
