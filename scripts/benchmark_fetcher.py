@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 from pathlib import Path, PurePosixPath
 
 import httpx2
@@ -29,8 +28,6 @@ from scripts.benchmark_sources import (
     source_of,
 )
 from scripts.downloading import download, take_from_hub, unpack
-
-logger = logging.getLogger(__name__)
 
 
 class Fetcher:
@@ -58,14 +55,14 @@ class Fetcher:
         record = read_records(self.root).get(key)
         verdict = verify(part, folder, record, images=True)
         if not verdict.wrong:
-            logger.info("%s: here already", key)
+            print(f"{key}: here already")
             if record is None and isinstance(part, FilePart | HubPart):
                 found = record_of(folder, part.found(folder), "found here")
                 write_record(self.root, key, found)
             return
         if verdict.state is State.WRONG and record is None:
             raise ValueError(f"{verdict.detail}. It was not fetched by this script: move it away.")
-        logger.info("%s: from %s", key, source_of(part))
+        print(f"{key}: from {source_of(part)}")
         match part:
             case HandPart():
                 raise ValueError(f"cannot be fetched by a program. {part.hand} Here: {folder}.")

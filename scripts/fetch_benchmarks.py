@@ -13,7 +13,6 @@ read it (--list) before you use the data. Evaluation itself fetches nothing.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,8 +81,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def fetched(names: Sequence[str], sources: dict[str, Benchmark], root: Path, images: bool) -> int:
     """Fetch; all that failed is told at the end."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("scripts").setLevel(logging.INFO)
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / ".fetching", timeout=0):
