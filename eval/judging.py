@@ -9,6 +9,7 @@ from pathlib import Path
 from eval.answers import answers_by_id, some
 from eval.benchmark import JudgedBenchmark, Question
 from eval.generate import generate_answers
+from eval.parts import processes
 from eval.provenance import model_identity
 
 
@@ -77,8 +78,10 @@ class Judge:
         from mllm.answerer import TextAnswerer
 
         self.identity = model_identity(name)
+        # One process may take all GPUs; of several, each has its own.
+        place = "auto" if processes().num_processes == 1 else str(processes().device)
         try:
-            model = AutoModelForCausalLM.from_pretrained(name, device_map="auto", dtype="auto")
+            model = AutoModelForCausalLM.from_pretrained(name, device_map=place, dtype="auto")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]  # a list of all classes may follow
             raise ValueError(

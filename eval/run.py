@@ -1,6 +1,8 @@
 """Score a model, a tower, or a file of answers.
 
     python eval/run.py --model <dir> --benchmark pope mmvp --data-root <dir> --output <dir>
+    torchrun --nproc_per_node 8 eval/run.py --model ...
+    python eval/run.py --model <name> --endpoint http://host:8000/v1 --benchmark pope ...
     python eval/run.py --tower <dir> --benchmark mmvp_vlm --data-root <dir> --output <dir>
     python eval/run.py --answers <file> --benchmark pope --data-root <pope folder>
 
@@ -23,6 +25,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
+from eval.models import NamedModel
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
 from eval.scoring import Judging, score_answers, score_models, score_towers
@@ -38,6 +41,7 @@ class RunArguments:
     model: str | None
     tower: str | None
     answers: Path | None
+    endpoint: str | None
     verdicts: Path | None
     judge: str | None
     max_new_tokens: int | None
@@ -52,7 +56,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--model", help="directory (or hub id) of a LLaVA model")
+    subject.add_argument("--model", help="directory (or hub id) of a vision-language model")
     subject.add_argument("--tower", help="directory or open_clip name of a tower")
     subject.add_argument("--answers", type=Path, help="answers made before; no model is loaded")
     parser.add_argument(
@@ -61,11 +65,19 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the benchmark(s)")
     parser.add_argument("--output", type=Path, help="where answers and results are written")
     parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="ask --model, a name there, at an OpenAI-compatible server (http://host:port/v1);\n"
+        "the key is $OPENAI_API_KEY",
+    )
     judging = parser.add_mutually_exclusive_group()
     judging.add_argument("--verdicts", type=Path, help="a judge's replies to the answers")
     judging.add_argument("--judge", help="directory (or hub id) of a language model that judges")
     parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
     arguments = RunArguments(**vars(parser.parse_args(argv)))
+    if arguments.endpoint is not None and arguments.model is None:
+        parser.error("--endpoint has a --model, the name that the server gave it")
     if arguments.answers is None and arguments.output is None:
         parser.error("--output is needed with --model and --tower")
     if (arguments.answers or arguments.verdicts) and len(arguments.benchmark) > 1:
@@ -126,7 +138,7 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
         assert arguments.model is not None
         assert arguments.output is not None
         scored = score_models(
-            arguments.model,
+            NamedModel(arguments.model, arguments.endpoint),
             others,
             arguments.output,
             arguments.max_new_tokens,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub.utils import HFValidationError, validate_repo_id
-
 from eval.answers import answers_by_id, join_answers
 from eval.benchmark import (
     Described,
@@ -22,6 +20,8 @@ from eval.benchmark import (
 )
 from eval.generate import generate_answers
 from eval.judging import Judge, Verdicts, verdicts_of_file
+from eval.models import NamedModel
+from eval.parts import processes
 from eval.pictures import check_images
 from eval.provenance import (
     data_hashes,
@@ -29,7 +29,6 @@ from eval.provenance import (
     model_identity,
     path_hash,
     pictures_hash,
-    tower_hash,
     versions,
 )
 from eval.result import Result
@@ -73,23 +72,22 @@ def score_answers(
 
 
 def score_models(
-    model: str,
+    model: NamedModel,
     benchmarks: Sequence[tuple[LanguageBenchmark, Path]],
     output: Path,
     max_new_tokens: int | None,
     batch_size: int,
     judging: Judging,
 ) -> Scored:
-    """Ask a model, then score; everything that can be refused is refused before it is loaded."""
-    _require_name(model)
+    """Ask a model, then score; everything that can be refused is refused before it is loaded.
+
+    Of several processes (eval.parts) all ask, model and judge alike, and the first gives results.
+    """
+    model.check()
     asked = [
         (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
     ]
-    # Loads torch models; scoring a file of answers does without.
-    from mllm.chat import Chat
-
-    chat = Chat(model)
-    identity = model_identity(model) | {"tower": tower_hash(Path(model))}
+    answerer, identity = model.open()
     for benchmark, root, questions in asked:
         limit = max_new_tokens or benchmark.max_new_tokens
         provenance = _provenance(benchmark, root) | {
@@ -100,7 +98,7 @@ def score_models(
         }
         path = output / f"{benchmark.name}.answers.jsonl"
         generate_answers(
-            chat,
+            answerer,
             root,
             questions,
             path,
@@ -111,7 +109,9 @@ def score_models(
         )
         answers = dict(answers_by_id(path, "question_id"))
         made = _Asked(benchmark, root, questions, questions, answers, path)
-        yield benchmark, made.result(provenance, judging, output)
+        result = made.result(provenance, judging, output)
+        if processes().is_main_process:
+            yield benchmark, result
 
 
 def _askable(benchmark: LanguageBenchmark, root: Path, judging: Judging) -> list[Question]:
@@ -213,14 +213,3 @@ def _provenance(benchmark: Described, root: Path) -> dict[str, object]:
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-def _require_name(model: str) -> None:
-    if Path(model).is_dir():
-        return
-    try:
-        validate_repo_id(model)
-    except HFValidationError as error:
-        raise FileNotFoundError(
-            f"{model}: no such directory, and no hub id either; check --model."
-        ) from error

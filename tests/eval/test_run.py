@@ -195,7 +195,7 @@ def test_not_a_llava(capsys: pytest.CaptureFixture[str], pope_root: Path, tmp_pa
     write_language_model(tmp_path / "llm")
     arguments = ["--benchmark", "pope", "--data-root", pope_root, "--output", tmp_path / "out"]
     message = refused(capsys, "--model", tmp_path / "llm", *arguments)
-    assert "'llama' model, not LLaVA" in message
+    assert "'llama' model, which transformers does not know as a vision-language model" in message
     message = refused(capsys, "--model", tmp_path / "nowhere", *arguments)
     assert "nowhere: no such directory" in message
 

@@ -111,7 +111,7 @@ def test_what_passes_is_waited_for(server: Server, failures: list[int]) -> None:
 def test_what_does_not_pass_stops_with_the_question(server: Server) -> None:
     server.failures = [400]
     endpoint = Endpoint(server.url, "fovea", pauses=[0.01] * 3)
-    with pytest.raises(RuntimeError, match=r"(?s)does not answer 'what' .*400 .*prompt is too long"):
+    with pytest.raises(RuntimeError, match=r"(?s)answer 'what' .*400 .*is too long"):
         endpoint.answer_batch([(None, "what")])
     assert len(server.bodies) == 1
     server.failures = [503] * 9
