@@ -12,13 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import PartialState
+from typing import TYPE_CHECKING, Any
 
 from eval.benchmark import Question
 from vision_tower.journal import resume
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def processes() -> PartialState:
@@ -26,6 +26,10 @@ def processes() -> PartialState:
 
     They wait for one another with patience: a share may take a day longer than another.
     """
+    # Heavy, and scoring a file of answers does without.
+    import torch
+    from accelerate import PartialState
+
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
 
 

@@ -1,6 +1,8 @@
 """Score a model, a tower, or a file of answers.
 
     python eval/run.py --model <dir> --benchmark pope mmvp --data-root <dir> --output <dir>
+    torchrun --nproc_per_node 8 eval/run.py --model ...
+    python eval/run.py --model <name> --endpoint http://host:8000/v1 --benchmark pope ...
     python eval/run.py --tower <dir> --benchmark mmvp_vlm --data-root <dir> --output <dir>
     python eval/run.py --answers <file> --benchmark pope --data-root <pope folder>
 
@@ -42,6 +44,7 @@ class RunArguments:
     endpoint: str | None
     tower: str | None
     answers: Path | None
+    endpoint: str | None
     verdicts: Path | None
     judge: str | None
     judge_endpoint: str | None
@@ -66,6 +69,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the benchmark(s)")
     parser.add_argument("--output", type=Path, help="where answers and results are written")
     parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="ask --model, a name there, at an OpenAI-compatible server (http://host:port/v1);\n"
+        "the key is $OPENAI_API_KEY",
+    )
     judging = parser.add_mutually_exclusive_group()
     judging.add_argument("--verdicts", type=Path, help="a judge's replies to the answers")
     judging.add_argument("--judge", help="language model that judges, named as --model is")
@@ -73,6 +82,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
         parser.add_argument(name, metavar="URL", help="OpenAI-compatible server, http://…/v1")
     parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
     arguments = RunArguments(**vars(parser.parse_args(argv)))
+    if arguments.endpoint is not None and arguments.model is None:
+        parser.error("--endpoint has a --model, the name that the server gave it")
     if arguments.answers is None and arguments.output is None:
         parser.error("--output is needed with --model and --tower")
     if (arguments.answers or arguments.verdicts) and len(arguments.benchmark) > 1:

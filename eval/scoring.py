@@ -89,7 +89,9 @@ def score_models(
         )
         answers = dict(answers_by_id(path, "question_id"))
         made = _Asked(benchmark, root, questions, questions, answers, path)
-        yield benchmark, made.result(provenance, judging, output)
+        result = made.result(provenance, judging, output)
+        if processes().is_main_process:
+            yield benchmark, result
 
 
 def _askable(benchmark: LanguageBenchmark, root: Path, judging: Judging) -> list[Question]:
