@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from eval.generate import Answers
+from eval.parts import processes
 from eval.provenance import model_identity, tower_hash
 
 
@@ -26,11 +27,10 @@ class Named:
 
     def open(self) -> Answers:
         """Load it, or reach for it; raises ValueError if it is not of the right kind."""
-        if self.endpoint is None:
-            return self._load()
+        # transformers takes seconds to import; scoring a file of answers does without.
         from mllm.endpoint import Endpoint
 
-        return Endpoint(self.endpoint, self.name)
+        return self._load() if self.endpoint is None else Endpoint(self.endpoint, self.name)
 
     def _load(self) -> Answers:
         raise NotImplementedError
@@ -56,10 +56,9 @@ class Subject(Named):
         return super().identity() | {"tower": tower_hash(Path(self.name))}
 
     def _load(self) -> Answers:
-        # transformers takes seconds to import; scoring a file of answers does without.
         from mllm.chat import open_answerer
 
-        return open_answerer(self.name)
+        return open_answerer(self.name, str(processes().device))
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,10 @@ class Judge(Named):
 
         from mllm.answerer import TextAnswerer
 
+        # One process may take all GPUs; of several, each has its own.
+        place = "auto" if processes().num_processes == 1 else str(processes().device)
         try:
-            model = AutoModelForCausalLM.from_pretrained(self.name, device_map="auto", dtype="auto")
+            model = AutoModelForCausalLM.from_pretrained(self.name, device_map=place, dtype="auto")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]  # a list of all classes may follow
             raise ValueError(

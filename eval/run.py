@@ -27,7 +27,6 @@ from rich.table import Table
 from eval.asking import Decoding, Judge, Subject
 from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
 from eval.judging import Judging
-from eval.parts import processes
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
 from eval.scoring import score_answers, score_models, score_towers
@@ -69,36 +68,48 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the benchmark(s)")
     parser.add_argument("--output", type=Path, help="where answers and results are written")
     parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
-    parser.add_argument(
-        "--endpoint",
-        metavar="URL",
-        help="ask --model, a name there, at an OpenAI-compatible server (http://host:port/v1);\n"
-        "the key is $OPENAI_API_KEY",
-    )
     judging = parser.add_mutually_exclusive_group()
     judging.add_argument("--verdicts", type=Path, help="a judge's replies to the answers")
     judging.add_argument("--judge", help="language model that judges, named as --model is")
     for name in ("--endpoint", "--judge-endpoint"):
-        parser.add_argument(name, metavar="URL", help="OpenAI-compatible server, http://…/v1")
+        parser.add_argument(
+            name, metavar="URL", help="OpenAI-compatible server, http://…/v1; key: $OPENAI_API_KEY"
+        )
     parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
     arguments = RunArguments(**vars(parser.parse_args(argv)))
-    if arguments.endpoint is not None and arguments.model is None:
-        parser.error("--endpoint has a --model, the name that the server gave it")
-    if arguments.answers is None and arguments.output is None:
-        parser.error("--output is needed with --model and --tower")
-    if (arguments.answers or arguments.verdicts) and len(arguments.benchmark) > 1:
-        parser.error("--answers and --verdicts belong to one benchmark; give one --benchmark")
-    if arguments.judge is not None and arguments.output is None:
-        parser.error("--output is needed with --judge: its verdicts are kept there")
-    if arguments.tower is not None and (arguments.judge or arguments.verdicts):
-        parser.error("--judge and --verdicts are for answers; a tower gives none")
-    if arguments.endpoint and not arguments.model:
-        parser.error("--endpoint goes with --model")
-    if arguments.judge_endpoint and not arguments.judge:
-        parser.error("--judge-endpoint goes with --judge")
-    if arguments.batch_size < 1 or (arguments.max_new_tokens or 1) < 1:
-        parser.error("--batch-size and --max-new-tokens must be at least 1")
+    contradiction = _contradiction(arguments)
+    if contradiction is not None:
+        parser.error(contradiction)
     return arguments
+
+
+def _contradiction(given: RunArguments) -> str | None:
+    """What is wrong with arguments that are right one by one."""
+    rules = (
+        (
+            given.answers is None and given.output is None,
+            "--output is needed with --model and --tower",
+        ),
+        (
+            (given.answers or given.verdicts) and len(given.benchmark) > 1,
+            "--answers and --verdicts belong to one benchmark; give one --benchmark",
+        ),
+        (
+            given.judge is not None and given.output is None,
+            "--output is needed with --judge: its verdicts are kept there",
+        ),
+        (
+            given.tower is not None and (given.judge or given.verdicts),
+            "--judge and --verdicts are for answers; a tower gives none",
+        ),
+        (given.endpoint and not given.model, "--endpoint goes with --model"),
+        (given.judge_endpoint and not given.judge, "--judge-endpoint goes with --judge"),
+        (
+            given.batch_size < 1 or (given.max_new_tokens or 1) < 1,
+            "--batch-size and --max-new-tokens must be at least 1",
+        ),
+    )
+    return next((message for broken, message in rules if broken), None)
 
 
 def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | TowerBenchmark]:
@@ -132,10 +143,7 @@ def benchmark_root(data_root: Path, folder: str, alone: bool) -> Path:
 
 
 def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
-    """Score everything that was asked for; results are written as soon as each is there.
-
-    Of several processes the first one writes, and has results.
-    """
+    """Score everything that was asked for; results are written as soon as each is there."""
     chosen = choose_benchmarks(arguments)
     roots = [benchmark_root(arguments.data_root, b.folder, len(chosen) == 1) for b in chosen]
     towers = [(b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, TowerBenchmark)]
@@ -156,8 +164,6 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
         scored = score_models(subject, others, arguments.output, decoding, judging)
     results: list[tuple[Metrics, Result]] = []
     for benchmark, result in scored:
-        if not processes().is_main_process:
-            continue
         if arguments.output is not None:
             write_result(benchmark, result, arguments.output / f"{benchmark.name}.json")
         results.append((benchmark, result))

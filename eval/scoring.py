@@ -20,6 +20,7 @@ from eval.benchmark import (
 )
 from eval.generate import generate_answers
 from eval.judging import Judging, Verdicts, verdicts_of_file
+from eval.parts import processes
 from eval.pictures import check_images, picture_files
 from eval.provenance import (
     data_hashes,
@@ -62,7 +63,10 @@ def score_models(
     decoding: Decoding,
     judging: Judging,
 ) -> Scored:
-    """Ask a model, then score; everything that can be refused is refused before it is loaded."""
+    """Ask a model, then score; everything that can be refused is refused before it is loaded.
+
+    Of several processes (eval.parts) all ask, model and judge alike, and the first gives results.
+    """
     subject.require_name()
     asked = [
         (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
