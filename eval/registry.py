@@ -9,6 +9,8 @@ import difflib
 
 from eval.benchmark import LanguageBenchmark, TowerBenchmark
 from eval.benchmarks.chair import Chair
+from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBench
+from eval.benchmarks.hallusionbench_files import contains_yes
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.pope import Pope
 from eval.tower.edits import Edits
@@ -17,9 +19,25 @@ from eval.tower.retrieval import Retrieval
 
 LANGUAGE: tuple[LanguageBenchmark, ...] = (
     Pope(),
+    Pope(name="pope_aokvqa", title="POPE, A-OKVQA", prefix="aokvqa_pope_seem"),
+    Pope(
+        name="pope_gqa",
+        title="POPE, GQA",
+        prefix="gqa_pope_seem",
+        pictures=("gqa/images", "images"),
+    ),
     Mmvp(),
     Mmvp(name="mmvp_corrected", title="MMVP, corrected labels", corrected=True),
     Chair(),
+    HallusionBench(),
+    VlmEvalKitHallusionBench(),
+    HallusionBench(
+        name="hallusionbench_lmms_eval",
+        title="HallusionBench, lmms-eval",
+        pictured=True,
+        said=contains_yes,
+        parser="hallusionbench-lmms-eval-1",
+    ),
 )
 TOWER: tuple[TowerBenchmark, ...] = (MmvpVlm(), Edits(), Retrieval())
 

@@ -1,7 +1,9 @@
 """POPE: does the model see objects that are not there? (Li et al. 2023, RUCAIBox/POPE)
 
-Questions are the official files, `coco_pope_{random,popular,adversarial}.json`, as JSON lines or
-as one array. Answers are read twice: by the official rule, which calls everything without a
+Questions are the official files, `coco_pope_{random,popular,adversarial}.json` (and the A-OKVQA and
+GQA ones), as JSON lines or as one array. The COCO files exist in two versions that do not compare:
+LLaVA's (2,910 random questions, some spelt "imange") and today's (3,000); a result's data hashes
+say which it is. Answers are read twice: by the official rule, which calls everything without a
 "no" a yes, and carefully, where an answer that says neither (or both) is unreadable.
 """
 
@@ -15,16 +17,13 @@ from typing import Literal
 
 import numpy as np
 
-from eval.answers import answers_by_id
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
+from eval.benchmarks.pope_answers import ID_OFFSET, SPLITS, read_answers
 from eval.pictures import image_folder
 from eval.rows import read_json_rows
 
 Verdict = Literal["yes", "no"]
 
-SPLITS = ("random", "popular", "adversarial")
-# LLaVA's llava_pope_test.jsonl numbers the three files in one row of ids by adding these.
-ID_OFFSET = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
 SUFFIX = "\nAnswer the question using a single word or phrase."
 
 KINDS = {
@@ -67,12 +66,16 @@ def _outcome(verdict: Verdict, label: str) -> str:
 
 @dataclass(frozen=True)
 class Pope:
-    """POPE on the three COCO splits. Positive class: yes. Headline: mean F1 of the splits."""
+    """POPE's three splits over one set of pictures. Positive class: yes. Headline: mean F1.
+
+    `prefix`: what the names of the question files begin with. `pictures`: folders to look in.
+    """
 
     name: str = "pope"
     title: str = "POPE"
     folder: str = "pope"
     prefix: str = "coco_pope"
+    pictures: tuple[str, ...] = ("images", "val2014")
     parser: str = "pope-official-1"
     max_new_tokens: int = 128  # the default of LLaVA's model_vqa_loader.py
     headlines: tuple[str, ...] = ("mean_f1", "mean_accuracy")
@@ -94,7 +97,7 @@ class Pope:
 
     def load(self, root: Path) -> list[Question]:
         """All questions, ids as LLaVA numbers them."""
-        folder = image_folder(root, ("images", "val2014"))
+        folder = image_folder(root, self.pictures)
         questions: list[Question] = []
         for split, path in zip(SPLITS, self.files(root), strict=True):
             for number, row in enumerate(read_json_rows(path), start=1):
@@ -113,7 +116,7 @@ class Pope:
         return question.category
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        return answers_by_id(path, "question_id")
+        return read_answers(path, questions)
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]

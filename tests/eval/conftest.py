@@ -111,3 +111,37 @@ def chair_root(tmp_path: Path) -> Path:
     for image in images:
         save_picture(root / "images" / str(image["file_name"]))
     return root
+
+
+@pytest.fixture
+def hallusionbench_root(tmp_path: Path) -> Path:
+    """Seven questions: VD_illusion_0 with two figures of two each (the second edited), VS_chart_0
+    with one question to no figure, to figure 1 and to the edited figure 2.
+    """
+    root = tmp_path / "hallusionbench"
+    rows = [
+        ("VD", "illusion", "1", "0", "0", "Are they equal?", "1"),
+        ("VD", "illusion", "1", "0", "1", "Is A longer?", "0"),
+        ("VD", "illusion", "2", "1", "0", "Are they equal?", "0"),
+        ("VD", "illusion", "2", "1", "1", "Is A longer?", "1"),
+        ("VS", "chart", "0", "0", "0", "Is Oslo the largest?", "0"),
+        ("VS", "chart", "1", "1", "0", "Is Oslo the largest?", "1"),
+        ("VS", "chart", "2", "2", "0", "Is Oslo the largest?", "0"),
+    ]
+    data = [
+        {
+            **{"category": category, "subcategory": subcategory, "visual_input": visual},
+            **{"set_id": "0", "figure_id": figure, "sample_note": "", "question_id": question},
+            **{"question": text, "gt_answer_details": f"Truth {number}.", "gt_answer": label},
+            "filename": None if visual == "0" else f"./{category}/{subcategory}/0_{figure}.png",
+        }
+        for number, (category, subcategory, visual, figure, question, text, label) in enumerate(
+            rows
+        )
+    ]
+    root.mkdir()
+    (root / "HallusionBench.json").write_text(json.dumps(data), encoding="utf-8")
+    for row in data:
+        if row["filename"]:
+            save_picture(root / "hallusion_bench" / str(row["filename"]))
+    return root
