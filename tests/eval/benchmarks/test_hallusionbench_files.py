@@ -108,12 +108,16 @@ def test_our_own_files(hallusionbench_root: Path, tmp_path: Path) -> None:
     """Answers and replies of a judge have the same fields; the prompt tells them apart."""
     questions = OFFICIAL.load(hallusionbench_root)
     answers = {question.id: "Well" for question in questions}
-    given = [{"question_id": q.id, "prompt": q.prompt, "text": "Well"} for q in questions]
+    given: list[Fields] = [
+        {"question_id": q.id, "prompt": q.prompt, "text": "Well"} for q in questions
+    ]
     path = save(tmp_path / "a.jsonl", given)
     assert OFFICIAL.read_answers(path, questions) == list(answers.items())
     assert OFFICIAL.read_verdicts(path, questions) == []
     asked = OFFICIAL.judge_questions(hallusionbench_root, questions, answers)
-    replies = [{"question_id": q.id, "prompt": q.prompt, "text": "correct"} for q in asked]
+    replies: list[Fields] = [
+        {"question_id": q.id, "prompt": q.prompt, "text": "correct"} for q in asked
+    ]
     verdicts = save(tmp_path / "v.jsonl", replies)
     assert OFFICIAL.read_verdicts(verdicts, questions) == [(q.id, "correct") for q in questions]
     output = tmp_path / "out"
