@@ -11,6 +11,7 @@ from eval.benchmark import LanguageBenchmark, TowerBenchmark
 from eval.benchmarks.chair import Chair
 from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBench
 from eval.benchmarks.hallusionbench_files import contains_yes
+from eval.benchmarks.mme import Mme
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.pope import Pope
 from eval.tower.edits import Edits
@@ -38,6 +39,7 @@ LANGUAGE: tuple[LanguageBenchmark, ...] = (
         said=contains_yes,
         parser="hallusionbench-lmms-eval-1",
     ),
+    Mme(),
 )
 TOWER: tuple[TowerBenchmark, ...] = (MmvpVlm(), Edits(), Retrieval())
 

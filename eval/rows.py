@@ -48,7 +48,7 @@ def _sheet_rows(path: Path) -> list[dict[str, object]]:
 
 
 def _delimited_rows(path: Path, delimiter: str) -> list[dict[str, object]]:
-    lines = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter)
+    lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     header = next(lines, [])
     rows: list[dict[str, object]] = []
     for line in lines:
@@ -61,7 +61,12 @@ def _delimited_rows(path: Path, delimiter: str) -> list[dict[str, object]]:
     return rows
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file, unpacked where its name ends in ".gz", without a byte order mark.
+
+    Raises:
+        ValueError: not UTF-8, or a broken ".gz".
+    """
     raw = path.read_bytes()
     try:
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
@@ -81,7 +86,7 @@ def read_json_rows(path: Path) -> list[dict[str, object]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path.")
     rows: list[dict[str, object]] = []
-    for line, value in _values(path, _text(path)):
+    for line, value in _values(path, read_text(path)):
         items = value if isinstance(value, list) else [value]
         for item in items:
             if not isinstance(item, dict):

@@ -179,9 +179,9 @@ def metric_table(benchmark: Metrics, result: Result) -> Table:
     for name, value in point_metrics(benchmark, result.units).items():
         kind = kind_of(benchmark, name)
         part = name.rpartition("/")[0]
-        text = (
-            "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else f"{value:.1f}"
-        )
+        # A count has no decimals to show, MME's points have two.
+        plain = f"{value:.2f}".removesuffix(".00")
+        text = "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else plain
         style = "bold" if name in benchmark.headlines else None
         table.add_row(f"{part}: {kind.title}" if part else kind.title, text, style=style)
     return table

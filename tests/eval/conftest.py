@@ -145,3 +145,30 @@ def hallusionbench_root(tmp_path: Path) -> Path:
         if row["filename"]:
             save_picture(root / "hallusion_bench" / str(row["filename"]))
     return root
+
+
+def save_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def mme_root(tmp_path: Path) -> Path:
+    """Two tasks in the release's two kinds of folders: existence a and b, landmark c."""
+    root = tmp_path / "mme"
+    existence = root / "MME_Benchmark_release_version" / "existence"
+    for name, thing, other in (("a", "cat", "dog"), ("b", "bus", "cow")):
+        save_picture(existence / f"{name}.jpg")
+        save_text(
+            existence / f"{name}.txt",
+            f"Is there a {thing}? Please answer yes or no.\tYes\n"
+            f"Is there a {other}?  Please answer yes or no.\tNo\n",
+        )
+    landmark = root / "MME_Benchmark_release_version" / "landmark"
+    save_picture(landmark / "images" / "c.png")
+    save_text(
+        landmark / "questions_answers_YN" / "c.txt",
+        "Is this Paris? Please answer yes or no.\tYes\n"
+        "Is this Rome? Please answer yes or no.\tNo\n",
+    )
+    return root
