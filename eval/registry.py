@@ -13,6 +13,7 @@ from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBe
 from eval.benchmarks.hallusionbench_files import contains_yes
 from eval.benchmarks.mme import Mme
 from eval.benchmarks.mmvp import Mmvp
+from eval.benchmarks.naturalbench import NaturalBench
 from eval.benchmarks.pope import Pope
 from eval.tower.edits import Edits
 from eval.tower.mmvp_vlm import MmvpVlm
@@ -40,6 +41,7 @@ LANGUAGE: tuple[LanguageBenchmark, ...] = (
         parser="hallusionbench-lmms-eval-1",
     ),
     Mme(),
+    NaturalBench(),
 )
 TOWER: tuple[TowerBenchmark, ...] = (MmvpVlm(), Edits(), Retrieval())
 
