@@ -11,6 +11,7 @@ from eval.benchmark import LanguageBenchmark, TowerBenchmark
 from eval.benchmarks.chair import Chair
 from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBench
 from eval.benchmarks.hallusionbench_files import contains_yes
+from eval.benchmarks.mmbench import MMBENCH_CN, MmBench
 from eval.benchmarks.mme import Mme
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.naturalbench import NaturalBench
@@ -42,6 +43,8 @@ LANGUAGE: tuple[LanguageBenchmark, ...] = (
     ),
     Mme(),
     NaturalBench(),
+    MmBench(),
+    MMBENCH_CN,
 )
 TOWER: tuple[TowerBenchmark, ...] = (MmvpVlm(), Edits(), Retrieval())
 
