@@ -13,6 +13,8 @@ from eval.rows import read_rows
 TEXT_KEYS = ("text", "prediction", "model_prediction", "response", "answer", "caption")
 """LLaVA says "text", VLMEvalKit "prediction" (its "answer" is the right one), HallusionBench
 "model_prediction", AMBER "response", POPE and Cambrian "answer", COCO results "caption"."""
+PREDICTION_KEYS = tuple(key for key in TEXT_KEYS if key != "answer")
+"""For benchmarks whose own tables have the right answer in "answer": it is nobody's prediction."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import answer_rows
+from eval.answers import PREDICTION_KEYS, answer_rows
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mmbench_files import (
     CN_TABLES,
@@ -75,7 +75,8 @@ def official_choice(answer: str, options: Sequence[str]) -> str | None:
 def careful_choice(answer: str, options: Sequence[str]) -> str | None:
     """A letter that begins the answer; else the only capital one; else the only option named.
 
-    An "A" before another word than is, or, and is an article. None where none or several of these stand there.
+    An "A" before another small word than is, or, and is an article. None where there is none of
+    these, or more than one.
     """
     letters = LETTERS[: len(options)]
     answer = unicodedata.normalize("NFKC", answer)  # full-width letters and brackets
@@ -142,7 +143,7 @@ class MmBench:
         """LLaVA's and our json lines, LLaVA's upload or VLMEvalKit's table, lmms-eval."""
         prompts = {question.id: _words(question.prompt) for question in questions}
         pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path):
+        for row in answer_rows(path, PREDICTION_KEYS):
             identity = row.identity("question_id", "index")
             for key in ("prompt", "question"):
                 text = str(row.fields.get(key, ""))

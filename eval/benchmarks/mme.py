@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from eval.answers import answer_rows
+from eval.answers import PREDICTION_KEYS, answer_rows
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mme_files import (
     COGNITION,
@@ -112,7 +112,7 @@ class Mme:
             labels = {key: question.label for key, question in by_key.items()}
             return [(by_key[key].id, text) for key, text in tool_answers(path, labels)]
         pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path):
+        for row in answer_rows(path, PREDICTION_KEYS):
             picture = row.identity("question_id", "image_path")
             task = row.identity("category") if "category" in row.fields else picture.split("/")[0]
             text = row.identity("prompt", "question")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import answer_rows
+from eval.answers import PREDICTION_KEYS, answer_rows
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mmvp import careful_choice
 from eval.benchmarks.naturalbench_files import (
@@ -129,7 +129,7 @@ class NaturalBench:
             return [(question.id, text) for question, text in zip(questions, listed, strict=True)]
         prompts = {question.id: bare_question(question.prompt) for question in questions}
         pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path):
+        for row in answer_rows(path, PREDICTION_KEYS):
             identity = row.identity("question_id", "index", "Index")
             asked = bare_words(row.fields)
             if asked is not None and asked != prompts.get(identity, asked):

@@ -24,17 +24,25 @@ def _plain(axes: Axes) -> None:
 
 
 def draw_gains(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Write gains_figure."""
+    gains_figure(comparisons).savefig(path, facecolor="white")
+
+
+def gains_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Differences of the headline metrics with their intervals, in points; towers apart.
 
     The bare tower changes by tens of points where the language model changes by a few, so each
-    has a scale of its own.
+    has a scale of its own, and so has each benchmark whose headlines are no shares.
     """
+    headlines = [(c, d) for c in comparisons for d in c.headlines]
     groups = [
-        ("Multimodal language model", [c for c in comparisons if not c.of_tower]),
-        ("Bare tower", [c for c in comparisons if c.of_tower]),
+        ("Multimodal language model", [r for r in headlines if r[1].share and not r[0].of_tower]),
+        ("Bare tower", [r for r in headlines if r[1].share and r[0].of_tower]),
+        # MME's points run to 2000, a judge's marks to 10: no percent, and no scale in common.
+        *((c.benchmark.title, [(c, d) for d in c.headlines if not d.share]) for c in comparisons),
     ]
     panels = [
-        (title, [(c.benchmark.title, d) for c in members for d in c.headlines])
+        (title, [(c.benchmark.title, d) for c, d in members])
         for title, members in groups
         if members
     ]
@@ -46,7 +54,7 @@ def draw_gains(comparisons: Sequence[Comparison], path: Path) -> None:
     axes[-1].set_xlabel(
         "candidate minus baseline, points, with 95 % interval", color=MUTED, fontsize=9
     )
-    figure.savefig(path, facecolor="white")
+    return figure
 
 
 def _forest(axes: Axes, title: str, rows: Sequence[tuple[str, Difference]]) -> None:
@@ -56,13 +64,14 @@ def _forest(axes: Axes, title: str, rows: Sequence[tuple[str, Difference]]) -> N
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     for y, (_, difference) in enumerate(rows):
         colour = COLOURS[difference.verdict]
+        scale = 100 if difference.share else 1
         low, high, point = (
-            100 * x for x in (difference.low, difference.high, difference.difference)
+            scale * x for x in (difference.low, difference.high, difference.difference)
         )
         axes.plot([low, high], [y, y], color=colour, linewidth=3, solid_capstyle="round")
         axes.plot(point, y, "o", color=colour, markersize=7, markeredgecolor="white")
         if len(difference.per_seed) > 1:
-            seeds = [100 * change for change in difference.per_seed]
+            seeds = [scale * change for change in difference.per_seed]
             axes.plot(seeds, [y + 0.24] * len(seeds), "|", color=colour, markersize=6)
         text = value(difference.difference, difference.share, signed=True)
         axes.annotate(

@@ -8,14 +8,17 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eval import compare
+from eval.benchmarks.mme import Mme
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.pope import Pope
 from eval.bootstrap import SignTest
-from eval.comparison import Difference
+from eval.comparison import Comparison, Difference
 from eval.report import wording
+from eval.report.plots import gains_figure
 from eval.result import Result, write_result
 
 DIFFERENCE = Difference(
@@ -68,6 +71,23 @@ def test_a_gain_that_the_other_headline_does_not_share_is_told_with_it() -> None
 
 
 NASTY = "Yes <script>alert(1)</script> | `x` ](http://evil) \u202e"
+
+
+def test_headlines_that_are_no_shares_have_panels_and_scales_of_their_own() -> None:
+    points = replace(DIFFERENCE, metric="perception", title="points", share=False,
+                     difference=21.0, low=3.0, high=40.0, per_seed=(20.0, 22.0))  # fmt: skip
+    blank = Comparison(
+        benchmark=Pope(headlines=("f1",)), of_tower=False, units=1, clusters=1, seeds=2,
+        differences=(DIFFERENCE,), signs=None, gained=(), lost=(), categories=(),
+        data_root=Path(),
+    )  # fmt: skip
+    mme = replace(blank, benchmark=Mme(headlines=("perception",)), differences=(points,))
+    axes = gains_figure([blank, mme]).axes
+    assert [axis.get_title(loc="left") for axis in axes] == ["Multimodal language model", "MME"]
+    # Lines are: zero, the interval, the point, the seeds.
+    drawn = [[np.asarray(line.get_xdata()).tolist() for line in axis.lines[1:]] for axis in axes]
+    assert drawn[0] == [pytest.approx([0.4, 4.6]), pytest.approx([2.5]), pytest.approx([3, 2])]
+    assert drawn[1] == [[3.0, 40.0], [21.0], [20.0, 22.0]]
 
 
 @pytest.fixture

@@ -109,10 +109,14 @@ def test_metrics_by_hand(mmbench_en_root: Path) -> None:
 
 def can_infer(answer: str, choices: dict[str, str]) -> str | bool:
     """VLMEvalKit's rule, written anew from its description in matching_util.py."""
-    for reply in ("Sorry, I can't help with images of people yet.", "I can't process this file.",
-                  "I'm sorry, but without the image provided", "Cannot determine the answer"):  # fmt: skip
-        if reply in answer:
-            return "Z"
+    replies = [
+        "Sorry, I can't help with images of people yet.",
+        "I can't process this file.",
+        "I'm sorry, but without the image provided",
+        "Cannot determine the answer",
+    ]
+    if any(reply in answer for reply in replies):
+        return "Z"
     tokens = "".join(" " if char in ".()[],:;!*#{}" else char for char in answer).split()
     there = [letter for letter in choices if letter in tokens]
     if len(there) == 1:

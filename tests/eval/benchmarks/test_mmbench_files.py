@@ -86,7 +86,7 @@ ROWS = [{"question_id": identity, "text": "A"} for identity in IDS]
         ("a.jsonl", json.dumps([*ROWS, ROWS[2]]), "answered more than once: 2"),
         ("a.jsonl", json.dumps([*ROWS, {"index": 3, "text": ""}]), "mmbench_en does not have: 3"),
         ("a.jsonl", json.dumps([{"text": "A"}]), "none of the fields question_id, index"),
-        ("a.jsonl", json.dumps([{"index": 1, "answer": "A"}][:0] + [{"index": 1}]), "fields text"),
+        ("a.jsonl", json.dumps([{"index": 1, "answer": "A"}]), "fields text, prediction"),
         ("a.jsonl", json.dumps([{"index": 1, "text": ["A"]}]), "is no string"),
         ("a.jsonl", json.dumps([{"index": 1.5, "text": "A"}]), "is no number or string"),
         (
@@ -150,7 +150,7 @@ def change(number: int, **fields: str) -> Callable[[Table], Table]:
         (change(1, image=""), "row 2: picture '' is neither base64"),
         (change(1, image="1000001"), "row 2: picture '1000001' is neither base64"),
         (lambda rows: [row for row in rows if int(row["index"]) < 10], "no rotated copies"),
-        (lambda rows: rows[2:] + [rows[0] | {"index": "1000001"}], "that are missing: 1"),
+        (lambda rows: [*rows[2:], rows[0] | {"index": "1000001"}], "that are missing: 1"),
     ],
 )
 def test_bad_tables(mmbench_en_root: Path, spoil: Callable[[Table], Table], message: str) -> None:

@@ -84,6 +84,11 @@ def test_the_tools_folder_file_and_a_bom(mme_root: Path, tmp_path: Path) -> None
         ("artwork.txt", "a.jpg\tIs there a cat?\tYes\tno\n", "not asked of a.jpg"),
         ("pope.txt", "a.jpg\tIs there a cat?\tYes\tno\n", "one <task>.txt for each task, found"),
         ("a.jsonl", '{"question_id": "existence/a.jpg", "text": "Yes"}', "fields prompt, question"),
+        (
+            "a.jsonl",
+            '{"question_id": "existence/a.jpg", "question": "Is there a cat?", "answer": "Yes"}',
+            "none of the fields text, prediction",
+        ),
         ("a.jsonl", '{"question_id": 7, "prompt": "?", "text": "Yes"}', "is not asked of 7 in 7"),
         ("a.jsonl", '{"prompt": "?", "text": "Yes"}', "none of the fields question_id, image_path"),
         ("a.jsonl", '{"question_id": "existence/a.jpg", "prompt":', "line 1: broken json"),

@@ -101,7 +101,7 @@ ROWS = [{"question_id": n, "text": "Yes"} for n in range(8)]
         ("a.jsonl", json.dumps([*ROWS, ROWS[3]]), "answered more than once: 3"),
         ("a.jsonl", json.dumps([*ROWS[:-1], {"question_id": 8, "text": ""}]), "does not have: 8"),
         ("a.jsonl", json.dumps([{"text": "Yes"}]), "none of the fields question_id, index, Index"),
-        ("a.jsonl", json.dumps([{"question_id": 0}]), "none of the fields text"),
+        ("a.jsonl", json.dumps([{"index": 0, "answer": "Yes"}]), "none of the fields text"),
         ("a.jsonl", json.dumps([{"question_id": 0, "text": 1}]), "answer 1 is no string"),
         ("a.jsonl", json.dumps([{"question_id": 0.5, "text": ""}]), "is no number or string"),
         ("a.jsonl", '{"question_id": 0, "text": "Yes"\n', "line 2: broken json"),
