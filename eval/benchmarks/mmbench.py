@@ -1,8 +1,9 @@
 """MMBench, dev split: multiple choice, the options in every rotation (Liu et al. 2023)
 
-CircularEval: a question is right if it is under every rotation of its options. Answers are read
-by the rules that VLMEvalKit tries first (can_infer). What they cannot read, VLMEvalKit asks a
-language model, and draws an option where that fails too; here it is wrong, and counted.
+CircularEval: a question is right if it is under every rotation of its options (circular accuracy;
+vanilla is the first order alone). Answers are read by the rules that VLMEvalKit tries first
+(can_infer). What they cannot read, VLMEvalKit asks a language model, and draws an option where
+that fails too; here it is wrong, and counted.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ REFUSALS = (
 )
 
 KINDS = {
-    "circular_accuracy": Kind("accuracy under every rotation"),
-    "vanilla_accuracy": Kind("accuracy as first asked"),
+    "circular_accuracy": Kind("circular accuracy"),
+    "vanilla_accuracy": Kind("vanilla accuracy"),
     "rotation_accuracy": Kind("accuracy over all rotations"),
     "unreadable": Kind("unreadable without a judge", "lower"),
     "declined": Kind("declined", "lower"),
-    "careful_circular_accuracy": Kind("accuracy under every rotation, careful reading"),
-    "careful_vanilla_accuracy": Kind("accuracy as first asked, careful reading"),
+    "careful_circular_accuracy": Kind("circular accuracy, careful reading"),
+    "careful_vanilla_accuracy": Kind("vanilla accuracy, careful reading"),
     "careful_unreadable": Kind("unreadable, careful reading", "lower"),
 }
 

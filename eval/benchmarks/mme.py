@@ -37,19 +37,19 @@ HALLUCINATION = ("existence", "count", "position", "color")
 GROUPS = {"perception": PERCEPTION, "cognition": COGNITION, "hallucination": HALLUCINATION}
 
 KINDS = {
-    "perception": Kind("perception, points of 2000", share=False),
-    "cognition": Kind("cognition, points of 800", share=False),
-    "hallucination": Kind("hallucination subset, points of 800", share=False),
+    "perception": Kind("perception (of 2000)", share=False),
+    "cognition": Kind("cognition (of 800)", share=False),
+    "hallucination": Kind("hallucination subset (of 800)", share=False),
     "careful_perception": Kind("perception, careful reading", share=False),
     "careful_cognition": Kind("cognition, careful reading", share=False),
     "careful_hallucination": Kind("hallucination subset, careful reading", share=False),
     "other": Kind("neither yes nor no (official rule)", "lower"),
     "unreadable": Kind("unreadable (careful reading)", "lower"),
     "yes_ratio": Kind("yes ratio", "neither"),
-    "score": Kind("points of 200", share=False),
+    "score": Kind("score (of 200)", share=False),
     "accuracy": Kind("accuracy"),
-    "accuracy_plus": Kind("accuracy+ (both questions of a picture)"),
-    "careful_score": Kind("points of 200, careful reading", share=False),
+    "accuracy_plus": Kind("accuracy+"),
+    "careful_score": Kind("score, careful reading", share=False),
     "questions": Kind("questions", "neither", share=False),
 }
 

@@ -7,7 +7,8 @@ one text per task, without pictures, which is enough to score answers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +35,8 @@ RELEASES = (
     ".",
 )
 TOOLS = ("eval_tool/Your_Results", "Your_Results", ".")
-PICTURES = {".jpg", ".jpeg", ".png"}
+PICTURES = (".jpg", ".jpeg", ".png")
+LACKING = 2  # pictures of a task that a later download may lack; more is a folder half unpacked
 OFFICIAL_SUFFIX = "Please answer yes or no."
 LLAVA_SUFFIX = "Answer the question using a single word or phrase."
 
@@ -115,15 +117,20 @@ def _texts(folder: Path) -> list[Path]:
 
 
 def read_questions(root: Path) -> list[Row]:
-    """All questions, in order of task and picture; what lacks a picture is left out, and told.
+    """All questions, in order of task and picture.
+
+    The questions of a few pictures that a task lacks are left out, and told. Where more are
+    missing nothing is left out: answers can be scored, and a model is not asked.
 
     Raises:
         FileNotFoundError: no MME in the root.
         ValueError: a text that is not MME's, or a picture without two different questions.
     """
-    pictured = _release_texts(root)
-    read = _picture_questions if pictured else _tool_questions
-    rows = [row for path in question_files(root) for row in read(root, path)]
+    if _release_texts(root):
+        pictured = [row for path in question_files(root) for row in _picture_questions(root, path)]
+        rows = _with_pictures(root, pictured)
+    else:
+        rows = [row for path in question_files(root) for row in _tool_questions(root, path)]
     keys = {row.key for row in rows}
     if len(keys) < len(rows):
         raise ValueError(f"{root}: {len(rows) - len(keys)} questions stand twice; remove copies.")
@@ -149,27 +156,30 @@ def _tool_questions(root: Path, path: Path) -> list[Row]:
 
 
 def _picture_questions(root: Path, path: Path) -> list[Row]:
-    """The two questions of one picture; none where it alone of its folder is missing."""
+    """The two questions of one picture."""
     folder = path.parent.parent if path.parent.name == "questions_answers_YN" else path.parent
     pictures = folder / "images" if (folder / "images").is_dir() else folder
     lines = list(_lines(path, at_least=2))
     if len(lines) != 2:
         raise ValueError(f"{path}: {len(lines)} lines; MME asks two questions of a picture.")
-    name = _picture(pictures, path.stem)
-    if name is None:
-        logger.warning("%s: no picture of that name in %s; left out", path, pictures)
-        return []
+    names = [f"{path.stem}{suffix}" for suffix in PICTURES]
+    name = next((name for name in names if (pictures / name).is_file()), names[0])
     image = (pictures / name).relative_to(root).as_posix()
     return [Row(folder.name, image, f[0], _label(where, f[1])) for where, f in lines]
 
 
-def _picture(folder: Path, stem: str) -> str | None:
-    """The picture's file name; a guess where the folder holds no pictures at all."""
-    for suffix in sorted(PICTURES):
-        if (folder / f"{stem}{suffix}").is_file():
-            return f"{stem}{suffix}"
-    some_picture = any(path.suffix.lower() in PICTURES for path in folder.iterdir())
-    return None if some_picture else f"{stem}.jpg"
+def _with_pictures(root: Path, rows: Sequence[Row]) -> list[Row]:
+    """The rows without those of tasks' few missing pictures."""
+    images = {row.image: row.task for row in rows}
+    missing = [image for image in images if not (root / image).is_file()]
+    of_task = Counter(images[image] for image in missing)
+    whole = Counter(images.values())
+    few = {task for task, n in of_task.items() if n <= LACKING and n < whole[task]}
+    for image in missing:
+        if images[image] in few:
+            logger.warning("%s: no such picture; its questions are left out", root / image)
+    absent = {image for image in missing if images[image] in few}
+    return [row for row in rows if row.image not in absent]
 
 
 def _label(where: str, text: str) -> str:

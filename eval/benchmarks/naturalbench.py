@@ -41,8 +41,8 @@ OF_QUESTIONS, OF_IMAGES = ((0, 1), (2, 3)), ((0, 2), (1, 3))
 
 KINDS = {
     "group_accuracy": Kind("group accuracy"),
-    "question_accuracy": Kind("question accuracy (both pictures)"),
-    "image_accuracy": Kind("image accuracy (both questions)"),
+    "question_accuracy": Kind("question accuracy"),
+    "image_accuracy": Kind("image accuracy"),
     "accuracy": Kind("accuracy"),
     "unreadable": Kind("unreadable", "lower"),
     "first_share": Kind('share of answers "yes" or "A"', "neither"),

@@ -10,6 +10,7 @@ import pytest
 
 from eval.answers import join_answers
 from eval.benchmarks.mme import Mme
+from eval.pictures import check_images
 from eval.result import point_metrics
 
 MME = Mme()
@@ -143,13 +144,23 @@ def test_a_missing_picture_is_told_and_counted(
     with caplog.at_level(logging.WARNING):
         questions = MME.load(mme_root)
     assert len(questions) == 4
-    assert "b.txt: no picture of that name" in caplog.text
+    assert "b.jpg: no such picture; its questions are left out" in caplog.text
     assert "MME existence: 2 questions, where the eval tool has 60" in caplog.text
     units = MME.score(mme_root, questions, {question.id: "Yes" for question in questions})
     assert point_metrics(MME, units)["existence/questions"] == 2
-    # Where no picture is there at all, the texts still score answers.
+    # Where no picture is there at all, the texts still score answers, and no model is asked.
     (folder / "a.jpg").unlink()
     assert len(MME.load(mme_root)) == 6
+
+
+def test_a_folder_half_unpacked_is_no_smaller_benchmark(mme_root: Path) -> None:
+    folder = mme_root / "MME_Benchmark_release_version/existence"
+    for name in "cdefg":
+        (folder / f"{name}.txt").write_text("Is it?\tYes\nIs it not?\tNo\n")
+    questions = MME.load(mme_root)
+    assert len(questions) == 16
+    with pytest.raises(FileNotFoundError, match=r"existence/c\.jpg: no such picture \(5 of"):
+        check_images(mme_root, [str(question.image) for question in questions])
 
 
 def test_the_zips_inner_folder(mme_root: Path) -> None:
