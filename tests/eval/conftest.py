@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from PIL import Image
+
+from tests.eval.mmbench_roots import mmbench_cn_root, mmbench_en_root
+from tests.eval.mme_root import mme_root
+from tests.eval.naturalbench_root import naturalbench_root
+
+# Fixtures that stand in modules of their own.
+__all__ = ["mmbench_cn_root", "mmbench_en_root", "mme_root", "naturalbench_root"]
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "benchmarks"
 SPLITS = ("random", "popular", "adversarial")
@@ -148,130 +151,4 @@ def hallusionbench_root(tmp_path: Path) -> Path:
     for row in data:
         if row["filename"]:
             save_picture(root / "hallusion_bench" / str(row["filename"]))
-    return root
-
-
-def save_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def mme_root(tmp_path: Path) -> Path:
-    """Two tasks in the release's two kinds of folders: existence a and b, landmark c."""
-    root = tmp_path / "mme"
-    existence = root / "MME_Benchmark_release_version" / "existence"
-    for name, thing, other in (("a", "cat", "dog"), ("b", "bus", "cow")):
-        save_picture(existence / f"{name}.jpg")
-        save_text(
-            existence / f"{name}.txt",
-            f"Is there a {thing}? Please answer yes or no.\tYes\n"
-            f"Is there a {other}?  Please answer yes or no.\tNo\n",
-        )
-    landmark = root / "MME_Benchmark_release_version" / "landmark"
-    save_picture(landmark / "images" / "c.png")
-    save_text(
-        landmark / "questions_answers_YN" / "c.txt",
-        "Is this Paris? Please answer yes or no.\tYes\n"
-        "Is this Rome? Please answer yes or no.\tNo\n",
-    )
-    return root
-
-
-def picture_bytes() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), (30, 30, 200)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def naturalbench_root(tmp_path: Path) -> Path:
-    """Two groups as released, pictures inside: a yes-or-no one and one of two options."""
-    root = tmp_path / "naturalbench"
-    rows = [
-        ("yes_no", ("Is it a cat?", "Is it a dog?"), ("Yes", "No", "No", "Yes")),
-        (
-            "multiple_choice",
-            ("Which hat?\nOption: A:Knit cap; B:Helmet;", "How many?\nOption: A:One; B:Two;"),
-            ("A", "B", "B", "A"),
-        ),
-    ]
-    table = [
-        {
-            "Index": number,
-            "Image_0": {"bytes": picture_bytes(), "path": "0.png"},
-            "Image_1": {"bytes": picture_bytes(), "path": "1.png"},
-            "Question_0": questions[0],
-            "Image_0_Question_0": labels[0],
-            "Image_1_Question_0": labels[1],
-            "Question_1": questions[1],
-            "Image_0_Question_1": labels[2],
-            "Image_1_Question_1": labels[3],
-            "Question_Type": form,
-        }
-        for number, (form, questions, labels) in enumerate(rows)
-    ]
-    (root / "data").mkdir(parents=True)
-    path = root / "data" / "train-00000-of-00001.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
-    return root
-
-
-def save_mmbench(path: Path, questions: Sequence[tuple[str, str, list[str], str]]) -> None:
-    """A table of (hint, question, options, right option), each in every rotation.
-
-    The first rotation of each question has its picture, the others name that row.
-    """
-    header = ["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image"]
-    rows = [[*header, "source", "l2-category", "comment", "split"]]
-    picture = base64.b64encode(picture_bytes()).decode()
-    for number, (hint, question, options, right) in enumerate(questions, start=1):
-        for turn in range(len(options)):
-            turned = options[turn:] + options[:turn]
-            rows.append(
-                [
-                    str(number + turn * 1_000_000),
-                    question,
-                    hint,
-                    *turned,
-                    *[""] * (4 - len(turned)),
-                    "ABCD"[turned.index(right)],
-                    "detail",
-                    picture if turn == 0 else str(number),
-                    "made",
-                    "odd" if number % 2 else "even",
-                    "",
-                    "dev",
-                ]
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, delimiter="\t").writerows(rows)
-
-
-@pytest.fixture
-def mmbench_en_root(tmp_path: Path) -> Path:
-    """Question 1 with two options and a hint of two lines, question 2 with three options."""
-    root = tmp_path / "mmbench_en"
-    save_mmbench(
-        root / "mmbench_dev_20230712.tsv",
-        [
-            ("Look.\nThen answer.", 'Is it a "cat"?', ["a cat", "a dog"], "a cat"),
-            ("", "Which colour?", ["red", "green", "blue"], "blue"),
-        ],
-    )
-    return root
-
-
-@pytest.fixture
-def mmbench_cn_root(tmp_path: Path) -> Path:
-    """The same questions in Chinese."""
-    root = tmp_path / "mmbench_cn"
-    save_mmbench(
-        root / "mmbench_dev_cn_20231003.tsv",
-        [
-            ("请看。", "这是猫吗?", ["猫", "狗"], "猫"),
-            ("", "什么颜色?", ["红色", "绿色", "蓝色"], "蓝色"),
-        ],
-    )
     return root
