@@ -11,8 +11,8 @@ from eval.comparison import Study, detail, headlines, main_part
 from eval.report import contents, wording
 from eval.report.contents import Report
 from eval.report.gallery import data_address
-from eval.report.markdown import PUBLISHED, markdown
-from eval.report.numbers import body
+from eval.report.page_markdown import PUBLISHED, markdown
+from eval.report.record import body
 
 OPEN_GALLERIES = 6  # with more comparisons the page shows flipped answers on a click
 
