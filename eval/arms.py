@@ -11,7 +11,7 @@ from eval.comparison import Mismatch
 from eval.registry import BENCHMARKS
 from eval.result import Result, read_result
 
-MUST_AGREE = ("parser", "decoding", "prompt")
+MUST_AGREE = ("parser", "decoding", "prompt", "judge")
 DATA = ("data", "pictures")
 
 
@@ -99,8 +99,14 @@ def _ids(result: Result) -> list[str]:
 
 def _disagree(one: Result, other: Result, key: str) -> bool:
     """A result of answers that were made elsewhere does not know how they were made."""
-    mine, theirs = one.provenance.get(key), other.provenance.get(key)
+    mine, theirs = _entry(one, key), _entry(other, key)
     return mine is not None and theirs is not None and mine != theirs
+
+
+def _entry(result: Result, key: str) -> object:
+    """A part of the provenance; of a judge whose files are here their hash, wherever they lie."""
+    entry = result.provenance.get(key)
+    return entry.get("sha256") or entry if key == "judge" and isinstance(entry, dict) else entry
 
 
 def _refuse(one: Result, other: Result, keys: Sequence[str], way_out: str) -> None:

@@ -83,7 +83,10 @@ def tested(test: SignificanceTest | None) -> str:
 
 def sentence(section: Section, comparison: Comparison) -> str:
     """What happened to the first headline, whether it is clear of zero, and stays so."""
-    first, *others = headlines(section.benchmark, comparison.differences)
+    quoted = headlines(section.benchmark, comparison.differences)
+    if not quoted:
+        return f"{section.benchmark.title}: these answers give none of its headline metrics."
+    first = quoted[0]
     unit = "points" if first.share else "units"
     before, after = value(first.baseline, first.share), value(first.candidate, first.share)
     change = value(first.difference, first.share, signed=True)
@@ -96,7 +99,7 @@ def sentence(section: Section, comparison: Comparison) -> str:
         return f"{start}: undefined on these answers."
     note = " (lower is better)" if first.better == "lower" else ""
     # A tower's headlines ask for different things: one need not follow the other.
-    doubt = "" if section.of_tower else reservation([first, *others])
+    doubt = "" if section.of_tower else reservation(quoted)
     return f"{start}{note}: {ending(first)}{doubt}"
 
 
@@ -177,16 +180,20 @@ def tally(study: Study, candidate: str) -> list[tuple[str, int, str]]:
 
 def warning(mismatch: Mismatch) -> str:
     """What was compared although the data differ."""
-    dropped = ", ".join(f"{n} of {arm}" for arm, n in mismatch.dropped.items())
     told = (
         f"Compared on request although the results differ in their {', '.join(mismatch.differ)}: "
-        f"{mismatch.kept} common units were paired by id; dropped were {dropped} that others lack"
+        f"{mismatch.kept} common units were paired by id"
     )
-    if mismatch.changed:
-        told += f", and {mismatch.changed} whose id stands for another question elsewhere"
     if mismatch.relabelled:
-        told += f"; {mismatch.relabelled} of those kept have another truth in another arm"
-    return f"{told}. No score here is one of the whole benchmark."
+        told += f", of which {mismatch.relabelled} have another truth in another arm"
+    lost = [f"{number} of {arm}" for arm, number in mismatch.dropped.items() if number]
+    if lost:
+        told += f"; dropped were {', '.join(lost)} that another arm lacks"
+    if mismatch.changed:
+        told += f"; dropped were {mismatch.changed} whose id stands for another question elsewhere"
+    if lost or mismatch.changed:
+        return f"{told}. No score here is one of the whole benchmark."
+    return f"{told}; none was dropped."
 
 
 def method(study: Study) -> str:

@@ -238,6 +238,20 @@ def test_nothing_else_may_differ(pope_root: Path, key: str) -> None:
         compare({"one": [one], "other": [other]}, allow_different_data=True)
 
 
+def test_a_judge_is_known_by_its_files(pope_root: Path) -> None:
+    one, other, third = (
+        replace(result(pope_root, "ynynyn"), provenance={**PROVENANCE, "judge": judge})
+        for judge in (
+            {"name": "a/judge", "sha256": "1"},
+            {"name": "b/judge", "sha256": "1"},
+            {"name": "none, a rule"},
+        )
+    )
+    compare({"one": [one], "other": [other]})
+    with pytest.raises(ValueError, match="differ in their judge"):
+        compare({"one": [one], "third": [third]})
+
+
 def test_nothing_in_common_is_refused(pope_root: Path) -> None:
     one = result(pope_root, "ynynyn")
     other = replace(one, units=tuple(replace(unit, id=f"x{unit.id}") for unit in one.units))

@@ -16,7 +16,7 @@ from eval import compare
 from eval.benchmark import Counts, Kind, Unit, ratio
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.pope import Pope
-from eval.comparison import Category, Difference, Mismatch, Section, SignificanceTest
+from eval.comparison import Category, Comparison, Difference, Mismatch, Section, SignificanceTest
 from eval.registry import BENCHMARKS
 from eval.report import wording
 from eval.report.plots import MOST_CATEGORIES, shown_categories
@@ -83,12 +83,25 @@ def test_a_gain_that_the_correction_takes_is_told_so() -> None:
     assert wording.ending(alone) == "the interval is clear of zero, a gain (McNemar p = 0.0120)."
 
 
+def test_answers_without_a_headline_are_told_so() -> None:
+    """A file of answers to a part of the questions may give none."""
+    part = replace(DIFFERENCE, metric="random/f1", headline=False, test=None)
+    section = Section(Pope(), False, 1, 1, 1, (), (), (), None, Path())
+    told = wording.sentence(section, Comparison("new", (part,), None, (), ()))
+    assert told == "POPE: these answers give none of its headline metrics."
+
+
 def test_what_was_dropped_is_told() -> None:
     told = wording.warning(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 3))
     assert "differ in their data: 2766 common units" in told
-    assert "234 of one, 0 of other" in told
-    assert "12 whose id stands for another question" in told
-    assert "3 of those kept have another truth" in told
+    assert "3 have another truth" in told
+    assert "dropped were 234 of one that another arm lacks" in told
+    assert "dropped were 12 whose id stands for another question" in told
+    assert told.endswith("No score here is one of the whole benchmark.")
+    none = wording.warning(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0))
+    assert none.endswith(
+        "differ in their pictures: 9 common units were paired by id; none was dropped."
+    )
 
 
 def test_the_largest_categories_are_plotted() -> None:
