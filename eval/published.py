@@ -16,14 +16,16 @@ FILE = Path(__file__).with_name("published.yaml")
 class Published:
     """One model's row on one benchmark.
 
-    `values` are as printed, by the metric's name in eval/registry.py: shares in percent. `protocol`
-    says in what the measurement may differ from ours.
+    `values` are as printed, by the metric's name in eval/registry.py: shares in percent.
+    `certainty` says where the numbers were read, `protocol` in what the measurement may differ
+    from ours.
     """
 
     model: str
     benchmark: str
     values: Mapping[str, float]
     source: str
+    certainty: str
     protocol: str
 
 

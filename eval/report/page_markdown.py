@@ -173,7 +173,7 @@ def _published(section: Section) -> Lines:
     ]
     rows += [
         [f"_{PUBLISHED}_", row.model, *("" if v is None else wording.printed(v) for v in values),
-         f"{row.source}; {row.protocol}"]
+         f"{row.source} ({row.certainty}); {row.protocol}"]
         for row, values in both.published
     ]  # fmt: skip
     columns = ["", "model", *both.titles, "source and protocol"]
