@@ -66,7 +66,7 @@ class Score(Quantity):
 class SignificanceTest:
     """A test of "no difference", and what is left of it among `family` tests (Holm)."""
 
-    name: Literal["McNemar", "bootstrap"]
+    name: Literal["McNemar", "sign test", "bootstrap"]
     p: float
     corrected: float
     family: int

@@ -98,7 +98,9 @@ def comparison(
     signs = _signs(before, after, clusters)
     return Comparison(
         candidate=after.name,
-        differences=tuple(_difference(benchmark, n, before, after, signs) for n in before.pooled),
+        differences=tuple(
+            _difference(benchmark, n, before, after, signs, clusters) for n in before.pooled
+        ),
         signs=signs,
         gained=tuple(flip for flip in flips if flip.after.right),
         lost=tuple(flip for flip in flips if flip.before.right),
@@ -106,13 +108,18 @@ def comparison(
 
 
 def _difference(
-    benchmark: Metrics, name: str, before: Measured, after: Measured, signs: SignTest | None
+    benchmark: Metrics,
+    name: str,
+    before: Measured,
+    after: Measured,
+    signs: SignTest | None,
+    clusters: list[str],
 ) -> Difference:
     changes = after.pooled[name] - before.pooled[name]
     drawn_R = after.drawn[name] - before.drawn[name]
     interval = percentile_interval(drawn_R)
     quantity = _quantity(benchmark, name)
-    test = _test(name, before, after, drawn_R, signs) if quantity.headline else None
+    test = _test(name, before, after, drawn_R, signs, clusters) if quantity.headline else None
     return Difference(
         **asdict(quantity),
         baseline=float(before.pooled[name][0]),
@@ -126,20 +133,35 @@ def _difference(
 
 
 def _test(
-    name: str, before: Measured, after: Measured, drawn_R: np.ndarray, signs: SignTest | None
+    name: str,
+    before: Measured,
+    after: Measured,
+    drawn_R: np.ndarray,
+    signs: SignTest | None,
+    clusters: list[str],
 ) -> SignificanceTest | None:
     """McNemar's for a share of right (or of wrong) units, else the bootstrap; None if undefined.
 
     Several seeds are for the bootstrap, because McNemar's would take what training varies for a
-    finding.
+    finding. So are clusters of units of which some may be right and others wrong: more clusters
+    that got better than worse are no higher share.
     """
-    if signs is not None and len(before.results) == 1:
-        shares = [arm.seeds_right.mean() for arm in (before, after)]
-        values = [arm.pooled[name][0] for arm in (before, after)]
+    arms = (before, after)
+    if signs is not None and len(before.results) == 1 and _together(arms, clusters):
+        shares = [arm.seeds_right.mean() for arm in arms]
+        values = [arm.pooled[name][0] for arm in arms]
         if np.allclose(values, shares) or np.allclose(values, [1 - share for share in shares]):
-            return SignificanceTest("McNemar", signs.p, math.nan, 0)
+            exact = "McNemar" if len(set(clusters)) == len(clusters) else "sign test"
+            return SignificanceTest(exact, signs.p, math.nan, 0)
     p = bootstrap_p(drawn_R)
     return None if math.isnan(p) else SignificanceTest("bootstrap", p, math.nan, 0)
+
+
+def _together(arms: Sequence[Measured], clusters: list[str]) -> bool:
+    """Whether each cluster is right as a whole or wrong as a whole, in each arm."""
+    return all(
+        len(set(zip(clusters, arm.seeds_right, strict=True))) == len(set(clusters)) for arm in arms
+    )
 
 
 def _signs(before: Measured, after: Measured, clusters: list[str]) -> SignTest | None:

@@ -36,7 +36,7 @@ def _section(section: Section) -> dict[str, object]:
     arms = [standing.arm for standing in section.standings]
     return {
         "units": section.units,
-        "distinct_units": section.clusters,
+        "groups": section.clusters,
         "seeds": section.seeds,
         "different_data": None if section.mismatch is None else asdict(section.mismatch),
         "arms": {

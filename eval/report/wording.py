@@ -143,16 +143,21 @@ def flips(section: Section, comparison: Comparison) -> str:
     test = comparison.signs
     if test is None:
         return ""
-    noun = "units" if section.clusters == section.units else "distinct units"
-    several = section.seeds > 1
-    seeds = f" over {section.seeds} seeds" if several else ""
-    # Over seeds a unit is compared by how many of its answers are right: a sign test.
-    name = "sign test" if several else "McNemar"
+    seeds = f" over {section.seeds} seeds" if section.seeds > 1 else ""
+    # Over seeds, and in a group, units are compared by how many are right: a sign test.
+    name = "McNemar" if section.seeds == 1 and section.clusters == section.units else "sign test"
     return (
         f"{len(comparison.gained)} wrong answers became right, {len(comparison.lost)} right ones "
-        f"wrong{seeds}. Of {section.clusters} {noun}, {test.better} got better and {test.worse} "
-        f"worse (exact {name} {probability(test.p)}, by itself)."
+        f"wrong{seeds}. Of {groups(section)}, {test.better} got better and {test.worse} worse "
+        f"(exact {name} {probability(test.p)}, by itself)."
     )
+
+
+def groups(section: Section) -> str:
+    """What is drawn for an interval: units, or groups of units that belong together."""
+    if section.clusters == section.units:
+        return f"{section.units:,} units"
+    return f"{section.clusters:,} groups of units that belong together"
 
 
 def spread(difference: Difference) -> str:
@@ -200,8 +205,8 @@ def method(study: Study) -> str:
     """How intervals and p-values were got."""
     told = (
         f"Intervals are percentiles of {RESAMPLES:,} bootstrap resamples of questions, pairs or "
-        "captions; all arms are drawn alike, so differences are paired. The same question in "
-        "several splits counts as one."
+        "captions; all arms are drawn alike, so differences are paired. Units that belong together "
+        "(one question in several splits, questions about one figure) are drawn together."
     )
     if study.seeds > 1:
         told += (
@@ -214,7 +219,8 @@ def method(study: Study) -> str:
     return (
         f"{told} Tested is every headline metric of every benchmark and candidate, {study.family} "
         "tests: by the exact McNemar test where the metric is the share of right units and each "
-        "arm has one seed, else by the bootstrap (twice the smaller share of resamples on one "
+        "arm has one seed (the sign test where units of a group are one question over again), "
+        "else by the bootstrap (twice the smaller share of resamples on one "
         f"side of zero; it cannot tell less than {2 / (RESAMPLES + 1):.4f}). Holm's correction "
         "over all of them bounds the chance of even one false finding at 5 %. Metrics by part are "
         "neither tested nor corrected: read them as description."

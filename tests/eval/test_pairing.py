@@ -11,6 +11,7 @@ from eval.arms import Arm
 from eval.benchmarks.pope import Pope
 from eval.comparison import Comparison, Section, headlines
 from eval.pairing import compare, compare_arms
+from eval.report import wording
 from eval.result import Result, read_result, write_result
 
 POPE = Pope()
@@ -187,6 +188,25 @@ def test_the_family_is_every_headline_of_every_candidate(pope_root: Path, tmp_pa
     for test, left in zip(ranked, (4, 3, 2, 1), strict=True):
         least = min(1.0, max(least, left * test.p))
         assert test.corrected == pytest.approx(least)
+
+
+def test_groups_are_tested_by_what_they_are(pope_root: Path) -> None:
+    """One question in two splits is one sign; questions about one figure are for the bootstrap."""
+    before, after = result(pope_root, "nynyny"), result(pope_root, "ynynyn")
+    [same, mixed] = [
+        [replace(r, units=tuple(replace(u, cluster=key(u.id)) for u in r.units)) for r in arms]
+        for key, arms in (
+            (lambda identity: identity[-1:], (before, after)),  # "1" and "2" of the three splits
+            (lambda identity: identity[:1], (result(pope_root, "nnnyny"), after)),
+        )
+    ]
+    for (one, other), name, p in ((same, "sign test", 0.5), (mixed, "bootstrap", None)):
+        section, found = pair([one], [other])
+        test = next(d.test for d in found.differences if d.metric == "mean_accuracy")
+        assert test is not None
+        assert test.name == name
+        assert p is None or test.p == p  # two of two groups got better
+        assert "groups of units that belong together" in wording.flips(section, found)
 
 
 def test_several_seeds_are_not_tested_by_questions_alone(pope_root: Path) -> None:
