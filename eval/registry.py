@@ -13,8 +13,11 @@ from eval.benchmarks.amber_captions import OfficialWords
 from eval.benchmarks.chair import Chair
 from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBench
 from eval.benchmarks.hallusionbench_files import contains_yes
+from eval.benchmarks.llava_bench import LlavaBench
+from eval.benchmarks.mmhal import MmHal
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.nltk_words import lemmas
+from eval.benchmarks.objhal import ObjHal
 from eval.benchmarks.pope import Pope
 from eval.tower.edits import Edits
 from eval.tower.mmvp_vlm import MmvpVlm
@@ -48,6 +51,9 @@ LANGUAGE: tuple[LanguageBenchmark, ...] = (
         said=contains_yes,
         parser="hallusionbench-lmms-eval-1",
     ),
+    MmHal(),
+    ObjHal(),
+    LlavaBench(),
 )
 TOWER: tuple[TowerBenchmark, ...] = (MmvpVlm(), Edits(), Retrieval())
 

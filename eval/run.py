@@ -183,7 +183,7 @@ def metric_table(benchmark: Metrics, result: Result) -> Table:
         kind = kind_of(benchmark, name)
         part = name.rpartition("/")[0]
         text = (
-            "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else f"{value:.1f}"
+            "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else f"{value:.2f}"
         )
         style = "bold" if name in benchmark.headlines else None
         table.add_row(f"{part}: {kind.title}" if part else kind.title, text, style=style)

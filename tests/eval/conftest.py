@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.eval.judged_roots import llava_bench_root, mmhal_root, objhal_root  # noqa: F401
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "benchmarks"
 SPLITS = ("random", "popular", "adversarial")
 
