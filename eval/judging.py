@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,45 @@ def verdicts_of_file(
             "judge them too."
         )
     return Verdicts(replies, {"name": "verdicts from a file"}, path)
+
+
+def needs_judge(title: str) -> ValueError:
+    """The error of a benchmark that no rule scores."""
+    return ValueError(
+        f"{title} has no score without a judge: give its verdicts (--verdicts FILE) "
+        "or a language model that judges (--judge NAME)."
+    )
+
+
+def prompt_of_script(path: Path, name: str, places: Sequence[str]) -> str:
+    """The judge's prompt out of a benchmark's official script, which is read and not run.
+
+    Args:
+        path: the script.
+        name: the variable that a string is assigned to at the script's top level.
+        places: what the prompt must hold for what is to be judged, each as often as it stands here.
+
+    Raises:
+        ValueError: no Python, no such string in it, or one with other places.
+    """
+    try:
+        script = ast.parse(path.read_text(encoding="utf-8-sig"))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: no Python script ({error}); take the official one.") from error
+    strings = [
+        node.value.value
+        for node in script.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id == name
+    ]
+    prompt = strings[0] if len(strings) == 1 else None
+    if not isinstance(prompt, str) or any(prompt.count(p) != places.count(p) for p in places):
+        raise ValueError(
+            f"{path}: assigns no one string {name} with {' '.join(places)} in it; "
+            "take the official script."
+        )
+    return prompt
 
 
 @dataclass(frozen=True)

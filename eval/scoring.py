@@ -19,7 +19,7 @@ from eval.benchmark import (
     Unit,
 )
 from eval.generate import generate_answers
-from eval.judging import Judging, Verdicts, verdicts_of_file
+from eval.judging import Judging, Verdicts, needs_judge, verdicts_of_file
 from eval.parts import processes
 from eval.pictures import check_images, picture_files
 from eval.provenance import (
@@ -165,6 +165,8 @@ class _Asked:
     def _verdicts(
         self, benchmark: JudgedBenchmark, judging: Judging, output: Path | None
     ) -> Verdicts | None:
+        # Before a file of answers could pass for one of verdicts: both hold texts.
+        _require_judge(benchmark, judging)
         to_judge = benchmark.judge_questions(self.root, self.answered, self.answers)
         if judging.judge is not None:
             assert output is not None
@@ -175,8 +177,6 @@ class _Asked:
         verdicts = verdicts_of_file(benchmark, path, to_judge, self.questions)
         if verdicts is None and judging.file is not None:
             raise ValueError(f"{path}: holds no verdicts on {benchmark.title}; check --verdicts.")
-        if verdicts is None:
-            _require_judge(benchmark, judging)
         return verdicts
 
 
@@ -184,10 +184,7 @@ def _require_judge(benchmark: LanguageBenchmark, judging: Judging) -> None:
     if not isinstance(benchmark, JudgedBenchmark) or not benchmark.judge_required:
         return
     if judging.file is None and judging.judge is None:
-        raise ValueError(
-            f"{benchmark.title} has no score without a judge: give its verdicts (--verdicts FILE) "
-            "or a language model that judges (--judge NAME)."
-        )
+        raise needs_judge(benchmark.title)
 
 
 def _provenance(benchmark: Described, root: Path) -> dict[str, object]:
