@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,9 +43,8 @@ def verdicts_of_file(
     if not pairs:
         return None
     replies = dict(pairs)
-    if len(replies) < len(pairs):
-        ids = [identity for identity, _ in pairs]
-        doubled = sorted({i for i in ids if ids.count(i) > 1})
+    doubled = [i for i, times in Counter(i for i, _ in pairs).items() if times > 1]
+    if doubled:
         raise ValueError(f"{path}: judged more than once: {some(doubled)}; keep one of each.")
     unknown = sorted(replies.keys() - {question.id for question in known})
     if unknown:
