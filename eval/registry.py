@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 
 from eval.benchmark import LanguageBenchmark, TowerBenchmark
+from eval.benchmarks.amber import Amber
+from eval.benchmarks.amber_captions import OfficialWords
 from eval.benchmarks.chair import Chair
 from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBench
 from eval.benchmarks.hallusionbench_files import contains_yes
@@ -15,6 +17,7 @@ from eval.benchmarks.mmbench import MMBENCH_CN, MmBench
 from eval.benchmarks.mme import Mme
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.naturalbench import NaturalBench
+from eval.benchmarks.nltk_words import lemmas
 from eval.benchmarks.pope import Pope
 from eval.tower.edits import Edits
 from eval.tower.mmvp_vlm import MmvpVlm
@@ -32,6 +35,13 @@ LANGUAGE: tuple[LanguageBenchmark, ...] = (
     Mmvp(),
     Mmvp(name="mmvp_corrected", title="MMVP, corrected labels", corrected=True),
     Chair(),
+    Chair(
+        name="chair_opera", title="CHAIR, OPERA's lemmas", parser="chair-opera-1", words_of=lemmas
+    ),
+    Chair(64, "chair_64", "CHAIR at 64 tokens", parser="chair-original-1, 500 drawn", drawn=500),
+    Chair(512, "chair_512", "CHAIR at 512 tokens", parser="chair-original-1, 500 drawn", drawn=500),
+    Amber(),
+    Amber(name="amber_official", title="AMBER", words=OfficialWords()),
     HallusionBench(),
     VlmEvalKitHallusionBench(),
     HallusionBench(

@@ -173,7 +173,10 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
 def metric_table(benchmark: Metrics, result: Result) -> Table:
     """All metrics of one result, shares in percent; headlines in bold."""
     extent = result.provenance.get("answered", f"{len(result.units)} units")
-    table = Table(title=f"{benchmark.title} · {extent}", title_justify="left")
+    decoding = result.provenance.get("decoding")
+    # Scores of captions hang on it; of answers from a file it is not known.
+    limit = f" · at most {decoding['max_new_tokens']} tokens" if isinstance(decoding, dict) else ""
+    table = Table(title=f"{benchmark.title} · {extent}{limit}", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in point_metrics(benchmark, result.units).items():

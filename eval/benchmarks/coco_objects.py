@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nltk.tokenize import NLTKWordTokenizer
-from textblob.en.inflect import singularize
-
-# The original tokenises with nltk.word_tokenize: Punkt sentences, then this tokenizer, which
-# parts a final full stop from its word at the end of a sentence only. Punkt's data is no Python
-# package, and where sentences end matters for nothing else here, so they are split by rule:
-# at blanks after . ? !, also with a closing quote or bracket between.
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s+|(?<=[.?!][\"')\]”])\s+")
-_TOKENIZER = NLTKWordTokenizer()
+from eval.benchmarks.caption_words import sentences, singular
 
 _KEPT = (
     "motor bike",
@@ -64,16 +54,6 @@ def _double_words() -> dict[str, str]:
 
 
 _DOUBLE_WORDS = _double_words()
-# textblob's rules are a port of the CLiPS pattern ones that the original imports.
-_singular = lru_cache(maxsize=100_000)(singularize)
-
-
-def _tokens(caption: str) -> list[str]:
-    return [
-        _singular(token)
-        for sentence in _SENTENCE_END.split(caption.lower())
-        for token in _TOKENIZER.tokenize(sentence)
-    ]
 
 
 def _merged(tokens: list[str]) -> list[str]:
@@ -87,15 +67,24 @@ def _merged(tokens: list[str]) -> list[str]:
     return merged
 
 
+def singular_words(caption: str) -> list[str]:
+    """The original's words: all tokens in lower case and singular, verbs too."""
+    return [singular(token) for words in sentences(caption.lower()) for token in words]
+
+
 class ObjectReader:
     """Reads object mentions with one table of synonyms."""
 
-    def __init__(self, node_of: Mapping[str, str]) -> None:
-        """`node_of`: a word as captions say it -> the object's name."""
+    def __init__(self, node_of: Mapping[str, str], words_of: Callable[[str], list[str]]) -> None:
+        """`node_of`: a word as captions say it -> the object's name. `words_of`: a caption's
+        words in their base form."""
         self._node_of = node_of
+        self._words_of = words_of
 
     @classmethod
-    def from_file(cls, path: Path) -> ObjectReader:
+    def from_file(
+        cls, path: Path, words_of: Callable[[str], list[str]] = singular_words
+    ) -> ObjectReader:
         """Read synonyms.txt: one object a line, its name first, split on comma and blank.
 
         Quirks of the file are kept as everybody keeps them: entries with a leading blank or a
@@ -105,7 +94,7 @@ class ObjectReader:
         for line in path.read_text(encoding="utf-8").splitlines():
             words = line.strip().split(", ")
             node_of |= {word: words[0] for word in words}
-        return cls(node_of)
+        return cls(node_of, words_of)
 
     def node(self, word: str) -> str:
         """The object that a category's name stands for.
@@ -119,7 +108,7 @@ class ObjectReader:
 
     def mentions(self, caption: str) -> list[str]:
         """Objects in order of mention, each as often as it is mentioned."""
-        words = _merged(_tokens(caption))
+        words = _merged(self._words_of(caption))
         if "toilet" in words:
             words = [word for word in words if word != "seat"]
         return [self._node_of[word] for word in words if word in self._node_of]
