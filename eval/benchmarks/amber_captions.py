@@ -17,7 +17,7 @@ from typing import Protocol
 from textblob.en import parser
 
 from eval.benchmarks import nltk_words
-from eval.benchmarks.caption_words import sentences, singular
+from eval.benchmarks.caption_words import singular, tokens
 
 SIMILAR = 0.8  # inference.py's --similarity_score; near is what lies above it
 
@@ -45,7 +45,8 @@ class WordRule(Protocol):
 class ExactWords:
     """Nothing to download: textblob's tagger and singulars; words are near if they are the same.
 
-    The vocabulary decides what is a singular already ("glass", "people").
+    The vocabulary decides what is a singular already ("glass", "people"). As WordNet's lemmas do,
+    words with a capital stay as they are.
     """
 
     identity: str = "exact match, no word vectors, textblob's nouns"
@@ -55,9 +56,8 @@ class ExactWords:
 
     def nouns(self, caption: str, vocabulary: Collection[str]) -> list[str]:
         return [
-            word if word in vocabulary else singular(word)
-            for tokens in sentences(caption)
-            for word, tag in parser.find_tags(tokens)
+            word if word in vocabulary or not word.islower() else singular(word)
+            for word, tag in parser.find_tags(tokens(caption))
             if tag.startswith("NN")
         ]
 

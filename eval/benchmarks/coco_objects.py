@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eval.benchmarks.caption_words import sentences, singular
+from eval.benchmarks.caption_words import singular, tokens
 
 _KEPT = (
     "motor bike",
@@ -69,7 +69,7 @@ def _merged(tokens: list[str]) -> list[str]:
 
 def singular_words(caption: str) -> list[str]:
     """The original's words: all tokens in lower case and singular, verbs too."""
-    return [singular(token) for words in sentences(caption.lower()) for token in words]
+    return [singular(token) for token in tokens(caption.lower())]
 
 
 class ObjectReader:

@@ -152,3 +152,45 @@ def hallusionbench_root(tmp_path: Path) -> Path:
         if row["filename"]:
             save_picture(root / "hallusion_bench" / str(row["filename"]))
     return root
+
+
+AMBER_TYPES = {
+    1: "generative",
+    2: "generative",
+    3: "discriminative-attribute-state",
+    4: "discriminative-attribute-state",
+    5: "discriminative-attribute-number",
+    6: "discriminative-attribute-number",
+    7: "discriminative-attribute-action",
+    8: "discriminative-attribute-action",
+    9: "discriminative-hallucination",
+    10: "discriminative-relation",
+    11: "relation",
+}
+
+
+@pytest.fixture
+def amber_root(tmp_path: Path) -> Path:
+    """Two captions and nine questions; the yes-questions are 3, 5, 7 and 10."""
+    root = tmp_path / "amber"
+    truths: dict[int, dict[str, object]] = {
+        i: {"truth": "yes" if i in (3, 5, 7, 10) else "no"} for i in range(3, 12)
+    }
+    truths[1] = {"truth": ["person", "dog"], "hallu": ["cat", "car"]}
+    truths[2] = {"truth": ["tree"], "hallu": ["bird"]}
+    relation = {"person": ["man", "people"], "dog": [], "cat": ["kitten"], "car": ["vehicle"]}
+    relation |= {"tree": ["bush"], "bird": [], "light": [], "glass": [], "can": []}
+    (root / "query").mkdir(parents=True)
+    annotations = [{"id": i, "type": kind} | truths[i] for i, kind in AMBER_TYPES.items()]
+    (root / "annotations.json").write_text(json.dumps(annotations))
+    (root / "relation.json").write_text(json.dumps(relation))
+    (root / "safe_words.txt").write_text("orange\nlight")
+    queries = [
+        {"id": i, "image": f"AMBER_{i % 2 + 1}.jpg", "query": f"Is it {i}?"} for i in AMBER_TYPES
+    ]
+    for query in queries[:2]:
+        query["query"] = "Describe this image."
+    (root / "query/query_all.json").write_text(json.dumps(queries))
+    for number in (1, 2):
+        save_picture(root / "image" / f"AMBER_{number}.jpg")
+    return root
