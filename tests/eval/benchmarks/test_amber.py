@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ ANSWERS = {
 }  # fmt: skip
 
 
-def scored(root: Path, answers: dict[str, str]) -> tuple[list[Unit], dict[str, float]]:
+def scored(root: Path, answers: Mapping[str, str]) -> tuple[list[Unit], dict[str, float]]:
     questions = [question for question in AMBER.load(root) if question.id in answers]
     units = AMBER.score(root, questions, answers)
     return units, point_metrics(AMBER, units)
@@ -117,6 +117,27 @@ def test_readings(amber_root: Path, answer: str, right: bool, reading: str) -> N
     assert metrics["existence/unreadable"] == ("unreadable" in reading)
 
 
+def of_sums(sums: Mapping[str, float]) -> dict[str, float]:
+    """Percents of summed counts."""
+    found = amber_metrics({name: np.array([float(value)]) for name, value in sums.items()})
+    return {name: 100 * float(value[0]) for name, value in found.items()}
+
+
+def test_the_scripts_small_print() -> None:
+    # One right answer of one: three counters of 0.001 for attributes, one for each kind and all.
+    one = {f"{kind}/n": 0.0 for kind in ("existence", "number", "action", "relation")}
+    table = of_sums(one | {"state/n": 1, "state/right": 1})
+    names = ("attribute/accuracy", "state/accuracy", "accuracy")
+    assert [round(table[name], 4) for name in names] == [99.7, 99.9, 99.9]
+    # P 100 and R 50: 1 / 1.501 for existence, 1 / 1.5001 for the others.
+    counts = {"n": 1e7, "gold_no": 1e7, "right_no": 5e6, "said_no": 5e6}
+    table = of_sums({f"{k}/{n}": v for k in ("existence", "relation") for n, v in counts.items()})
+    assert [round(table[f"{k}/f1"], 4) for k in ("existence", "relation")] == [66.6, 66.7]
+    # 83.45 is 83.4500...03 in binary and goes up; numpy.round makes it 83.4.
+    captions = {"captions": 99.999, "clean": 16.55, "nouns": 1, "invented": 0, "truth": 1}
+    assert of_sums(captions | {"covered": 0, "hallu": 1, "imagined": 0})["hal"] == 83.5
+
+
 @pytest.mark.parametrize(
     ("chair", "precision", "recall", "f1", "score"),
     [
@@ -135,15 +156,14 @@ def test_the_papers_table(
     sums |= {"state/said_no": 100 * right_no / precision, "captions": 1, "all_captions": 1}
     sums |= {"nouns": 1e8, "invented": chair * 1e6, "clean": 0, "truth": 1, "covered": 0}
     sums |= {"hallu": 1, "imagined": 0}
-    found = amber_metrics({name: np.array([float(value)]) for name, value in sums.items()})
-    table = {name: 100 * float(value[0]) for name, value in found.items()}
+    table = of_sums(sums)
     assert table["chair"] == pytest.approx(chair)
     assert table["f1"] == pytest.approx(f1)
     assert table["amber_score"] == pytest.approx((100 - chair + f1) / 2)
     assert table["amber_score"] == pytest.approx(score, abs=0.0501)
 
 
-def straight(answers: dict[str, str], annotations: list[dict], kinds: set[str]) -> list[float]:
+def straight(answers: Mapping[str, str], annotations: list[dict], kinds: set[str]) -> list[float]:
     """The script's four numbers, one answer after the other, in Python's own arithmetic."""
     starts = 3 if len(kinds) == 3 else 1
     tally: Counter[str] = Counter()
@@ -172,7 +192,9 @@ def test_all_official_questions_against_a_second_implementation(shared: Path) ->
     }  # fmt: skip
     for seed in (0, 1):
         draw = random.Random(seed)
-        said = draw.choices(("Yes", "No", "no", "No.", ""), weights=(4, 6 + seed, 1, 1, 1), k=14216)
+        said: list[str] = draw.choices(
+            ("Yes", "No", "no", "No.", ""), weights=(4, 6 + seed, 1, 1, 1), k=14216
+        )
         answers = dict(zip((str(i) for i in range(1005, 15221)), said, strict=True))
         _, metrics = scored(root, answers)
         attribute = {f"discriminative-attribute-{kind}" for kind in ("state", "number", "action")}
