@@ -119,4 +119,6 @@ def join_answers(
             f"{source}: {len(missing)} of {len(asked)} questions of {benchmark.name} have no "
             f"answer: {some(missing)}; a score over the rest would not be comparable."
         )
+    if all(text and q.prompt.startswith(text) for q in asked for text in [answers[q.id]]):
+        raise ValueError(f"{source}: repeats the questions; give the file of the answers to them.")
     return list(asked), answers

@@ -13,6 +13,7 @@ from eval.answers import answers_by_id, some
 from eval.asking import Judge
 from eval.benchmark import JudgedBenchmark, Question
 from eval.generate import Answers, generate_answers
+from eval.rows import read_json_rows
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def verdicts_of_file(
     pairs = benchmark.read_verdicts(path, known)
     if not pairs:
         return None
+    _require_same_answers(path, to_judge)
     replies = dict(pairs)
     doubled = [i for i, times in Counter(i for i, _ in pairs).items() if times > 1]
     if doubled:
@@ -59,6 +61,19 @@ def verdicts_of_file(
             "judge them too."
         )
     return Verdicts(replies, {"name": "verdicts from a file"}, path)
+
+
+def _require_same_answers(path: Path, to_judge: Sequence[Question]) -> None:
+    """What the judge was asked holds the answer; our own files of verdicts keep it."""
+    prompts = {question.id: question.prompt for question in to_judge}
+    rows = read_json_rows(path) if path.suffix == ".jsonl" else []
+    for row in rows:
+        asked = row.get("prompt")
+        if asked is not None and asked != prompts.get(str(row.get("question_id")), asked):
+            raise ValueError(
+                f"{path}: judges another answer to {row.get('question_id')} than the one given; "
+                "take the verdicts that belong to the answers."
+            )
 
 
 def needs_judge(title: str) -> ValueError:

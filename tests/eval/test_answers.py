@@ -95,3 +95,11 @@ def test_lmms_evals_samples(tmp_path: Path) -> None:
     path.write_text(json.dumps(sample | {"filtered_resps": ["No", "Yes"]}))
     with pytest.raises(ValueError, match=r"row 1: answer \['No', 'Yes'\] is no string"):
         answer_rows(path)
+
+
+def test_questions_handed_in_as_answers_are_refused(pope_root: Path) -> None:
+    questions = POPE.load(pope_root)
+    pairs = [(q.id, q.prompt.split("\n")[0]) for q in questions]
+    with pytest.raises(ValueError, match=r"a\.jsonl: repeats the questions"):
+        join_answers(POPE, questions, pairs, Path("a.jsonl"))
+    join_answers(POPE, questions, [*pairs[:-1], (pairs[-1][0], "Yes")], Path("a.jsonl"))

@@ -78,6 +78,16 @@ def test_verdicts_of_a_file(mmhal_root: Path, tmp_path: Path) -> None:
     assert verdicts_of_file(MMHAL, write(path, []), questions, questions) is None
 
 
+def test_verdicts_on_other_answers_are_refused(mmhal_root: Path, tmp_path: Path) -> None:
+    questions = MMHAL.load(mmhal_root)
+    rows = [{**row, "prompt": q.prompt} for row, q in zip(VERDICTS, questions, strict=True)]
+    path = write(tmp_path / "verdicts.jsonl", rows)
+    assert verdicts_of_file(MMHAL, path, questions, questions) is not None
+    write(path, [*rows[:-1], {**rows[-1], "prompt": "Rate another answer."}])
+    with pytest.raises(ValueError, match=f"judges another answer to {questions[-1].id} than the"):
+        verdicts_of_file(MMHAL, path, questions, questions)
+
+
 def test_answers_alone_are_no_verdicts(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
