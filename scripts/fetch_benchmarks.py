@@ -110,14 +110,12 @@ def verified(chosen: Sequence[Benchmark], root: Path, images: bool) -> int:
 
 def overview(chosen: Sequence[Benchmark], root: Path | None) -> Table:
     """One row per benchmark; its status by names of files, hashes are --verify's."""
-    table = folding("name", "what", "licence", "size", "source", "status")
+    table = folding("name", "what, licence, size, source", "status")
     for benchmark in chosen:
+        told = (benchmark.what, benchmark.licence, sizes(benchmark), benchmark.home)
         table.add_row(
             benchmark.name,
-            escape(benchmark.what),
-            escape(benchmark.licence),
-            sizes(benchmark),
-            benchmark.home,
+            escape("\n".join(told)),
             "" if root is None else status(benchmark, root / benchmark.folder),
         )
     return table
@@ -133,7 +131,7 @@ def sizes(benchmark: Benchmark) -> str:
         shared = {f"as {part.needs}" for part in parts if isinstance(part, LinkPart)}
         size = " and ".join(filter(None, [size_of(parts), *shared]))
         told += [before + size] if size else []
-    return "\n".join(told)
+    return ", ".join(told)
 
 
 def folding(*columns: str) -> Table:
