@@ -1,6 +1,6 @@
 """Questions a second of eval/'s runner beside lmms-eval's llava_hf, in one run on one machine.
 
-python benchmarks/eval_speed.py --lmms_python <a Python that has lmms-eval>
+LMMS_PYTHON=<a Python that has lmms-eval> python benchmarks/eval_speed.py
 python benchmarks/eval_speed.py --size 7b --bf16 --pictures 100 --batch_size 126
 
 Both ask the same stock LLaVA of random weights the same POPE questions, six a picture, and their
@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks.eval_turns import CONTENDERS, OBJECTS, SUFFIX, Turn, write_pope
 
 PEER = "lmms-eval"
+GAIN = 4  # on the weights of a fresh model, so that what it says depends on what it is shown
 ROOT = Path(__file__).parents[1]
 
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = {name: value for name, value in vars(args).items() if name not in ("turn", "folder")}
     result = {
         "command": shlex.join(["python", *sys.argv]),
-        "settings": told | {"output": str(args.output), "lmms_python": "(a Python)"},
+        "settings": told | {"output": str(args.output)},
         "machine": machine(args.device),
         **provenance(),
     }
@@ -68,18 +69,22 @@ def write_model(folder: Path, args: argparse.Namespace) -> None:
     import torch
     from transformers import LlavaForConditionalGeneration
 
-    from benchmarks.finetune_rows import SIZES, write_llava
+    from benchmarks.finetune_rows import SIZES, VOCABULARY, write_llava
     from mllm.template import VICUNA_SYSTEM
 
     words = " ".join([VICUNA_SYSTEM, "USER: Is there a ASSISTANT:", *OBJECTS, "in the image?"])
-    directory = write_llava(folder, SIZES[args.size], args.side, words + SUFFIX)
-    if args.bf16:
-        model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.bfloat16)
-        model.save_pretrained(directory)
+    # No more tokens than the tokenizer knows: others would read as nothing.
+    sizes = SIZES[args.size]._replace(vocabulary=VOCABULARY)
+    directory = write_llava(folder, sizes, args.side, words + SUFFIX)
+    model = LlavaForConditionalGeneration.from_pretrained(directory)
+    with torch.no_grad():
+        for parameter in model.parameters():  # else all questions have one answer
+            parameter.mul_(GAIN if parameter.dim() > 1 else 1)
+    (model.bfloat16() if args.bf16 else model).save_pretrained(directory)
 
 
 def in_a_process(contender: str, folder: Path, args: argparse.Namespace) -> Turn:
-    python = args.lmms_python if contender == PEER else sys.executable
+    python = os.environ.get("LMMS_PYTHON", sys.executable) if contender == PEER else sys.executable
     command = [
         *(python, __file__, "--turn", contender, "--folder", str(folder)),
         *("--max_new_tokens", str(args.max_new_tokens), "--batch_size", str(args.batch_size)),
@@ -136,7 +141,6 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument("--bf16", action="store_true", help="The model's weights; fp32 otherwise.")
     told.add_argument("--device", default="cpu", help="What machine it is: cpu or cuda.")
     told.add_argument("--repeats", type=int, default=5, help="Turns of each contender.")
-    told.add_argument("--lmms_python", default=sys.executable, help="A Python with lmms-eval.")
     told.add_argument("--turn", help=argparse.SUPPRESS)
     told.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     told.add_argument("--output", type=Path, default=Path("benchmarks/results/eval_speed.json"))

@@ -81,8 +81,8 @@ def _ours(answerer: Any, pope: Path, max_new_tokens: int, batch_size: int) -> Tu
 def lmms_eval(model: Path, pope: Path, max_new_tokens: int, batch_size: int) -> Turn:
     """lmms-eval's llava_hf, which takes one question at a time."""
     import torch
-    from lmms_eval.api.instance import Instance
-    from lmms_eval.models.simple.llava_hf import LlavaHf
+    from lmms_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+    from lmms_eval.models.simple.llava_hf import LlavaHf  # pyright: ignore[reportMissingImports]
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     llava = LlavaHf(pretrained=str(model), device=device, device_map=device)

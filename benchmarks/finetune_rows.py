@@ -23,6 +23,7 @@ from mllm.assemble import assemble
 # What questions and answers are made of.
 WORDS = ("the", "red", "large", "circle", "is", "left", "of", "a", "blue", "square", "on", "grass")
 TEXT_ONLY = 0.4
+VOCABULARY = 700  # of the tokenizer at most
 
 
 class Sizes(NamedTuple):
@@ -79,7 +80,7 @@ def _write_tokenizer(folder: Path, text: str) -> None:
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter([text] * 100),
         model_prefix=str(folder / "tokenizer"),
-        vocab_size=700,
+        vocab_size=VOCABULARY,
         model_type="bpe",
         byte_fallback=True,
         hard_vocab_limit=False,
