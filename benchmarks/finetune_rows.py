@@ -23,6 +23,7 @@ from mllm.assemble import assemble
 # What questions and answers are made of.
 WORDS = ("the", "red", "large", "circle", "is", "left", "of", "a", "blue", "square", "on", "grass")
 TEXT_ONLY = 0.4
+VOCABULARY = 700  # of the tokenizer at most
 
 
 class Sizes(NamedTuple):
@@ -42,8 +43,8 @@ SIZES = {
 }
 
 
-def write_llava(folder: Path, sizes: Sizes, side: int = 336) -> Path:
-    """A stock LLaVA directory in `folder`."""
+def write_llava(folder: Path, sizes: Sizes, side: int = 336, text: str = " ".join(WORDS)) -> Path:
+    """A stock LLaVA directory in `folder`; its tokenizer knows the words of `text`."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=sizes.tower_width,
@@ -69,17 +70,17 @@ def write_llava(folder: Path, sizes: Sizes, side: int = 336) -> Path:
         eos_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder / "llm")
-    _write_tokenizer(folder / "llm")
+    _write_tokenizer(folder / "llm", text)
     assemble(str(folder / "tower"), str(folder / "llm"), folder / "mllm")
     return folder / "mllm"
 
 
-def _write_tokenizer(folder: Path) -> None:
+def _write_tokenizer(folder: Path, text: str) -> None:
     """Of Llama's kind, with a token a word."""
     sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter([" ".join(WORDS)] * 100),
+        sentence_iterator=iter([text] * 100),
         model_prefix=str(folder / "tokenizer"),
-        vocab_size=330,
+        vocab_size=VOCABULARY,
         model_type="bpe",
         byte_fallback=True,
         hard_vocab_limit=False,

@@ -25,6 +25,11 @@ Asked = tuple[str | None, str]
 class Answers(Protocol):
     """What is needed of a model; mllm.answerer.Answerer has it."""
 
+    @property
+    def dtype(self) -> str | None:
+        """What it computes in; None where that is not known."""
+        ...
+
     def answer_batch(
         self, pairs: Sequence[tuple[Image.Image | None, str]], *, max_new_tokens: int
     ) -> list[str]: ...

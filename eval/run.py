@@ -43,7 +43,6 @@ class RunArguments:
     endpoint: str | None
     tower: str | None
     answers: Path | None
-    endpoint: str | None
     verdicts: Path | None
     judge: str | None
     judge_endpoint: str | None

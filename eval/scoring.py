@@ -71,7 +71,8 @@ def score_models(
     asked = [
         (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
     ]
-    model, identity = subject.open(), subject.identity()
+    model = subject.open()
+    identity = subject.identity() | {"dtype": model.dtype}
     for benchmark, root, questions in asked:
         limit = decoding.max_new_tokens or benchmark.max_new_tokens
         provenance = _provenance(benchmark, root) | {

@@ -43,6 +43,11 @@ class Answerer:
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         self.model, self.processor, self.tokenizer = model.eval(), processor, tokenizer
 
+    @property
+    def dtype(self) -> str:
+        """What the model computes in: "bfloat16"."""
+        return str(self.model.dtype).removeprefix("torch.")
+
     def answer_batch(self, pairs: Sequence[Question], *, max_new_tokens: int = 256) -> list[str]:
         """Answers to several questions, decoded together; pictures and pure text may be mixed."""
         inputs = self._inputs([[question_message(image, text)] for image, text in pairs])

@@ -26,6 +26,8 @@ class Endpoint:
     what questions about one picture share (vLLM and SGLang do).
     """
 
+    dtype = None  # the server's affair
+
     def __init__(self, url: str, model: str, *, pauses: Sequence[float] = (1, 2, 4, 8, 16)) -> None:
         """
         Args:

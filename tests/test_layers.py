@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"mllm", "vision_tower"},
     "eval": {"mllm", "vision_tower"},
     "scripts": {"mllm", "vision_tower", "training"},  # what checks a recipe reads it as stages do
-    "benchmarks": {"mllm", "training", "vision_tower"},
+    "benchmarks": {"eval", "mllm", "training", "vision_tower"},
 }
 # Packages with one place, or none: transformers and the launchers own the last two.
 ONLY_IN: dict[str, set[str]] = {

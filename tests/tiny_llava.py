@@ -16,10 +16,13 @@ from transformers import (
     CLIPVisionModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlavaForConditionalGeneration,
     SiglipImageProcessor,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
+
+from mllm.assemble import assemble
 
 IMAGE_SIZE = 16
 PATCH_SIZE = 8
@@ -76,6 +79,20 @@ def write_language_model(directory: Path, width: int = 32) -> Path:
         json.dumps({"bos_token_id": 1, "eos_token_id": 2, "temperature": 0.9, "top_p": 0.6})
     )
     return directory
+
+
+def write_llava(directory: Path) -> Path:
+    """A LLaVA of both, whose weights draw strongly: its answers are babble, but each depends on all
+    of picture and question."""
+    tower, language_model = write_tower(directory / "tower"), write_language_model(directory / "lm")
+    assemble(str(tower), str(language_model), directory / "mllm", system="")
+    model = LlavaForConditionalGeneration.from_pretrained(directory / "mllm")
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    model.save_pretrained(directory / "mllm")
+    return directory / "mllm"
 
 
 def picture(seed: int, width: int = IMAGE_SIZE, height: int = IMAGE_SIZE) -> Image.Image:

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
-from transformers import LlavaForConditionalGeneration
 
 from eval.benchmark import Question
 from eval.generate import generate_answers
-from mllm.assemble import assemble
-from tests.tiny_llava import picture, write_language_model, write_tower
+from tests.tiny_llava import picture, write_llava
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MADE_BY: dict[str, object] = {"model": "m"}
@@ -159,22 +156,9 @@ def test_a_part_made_by_another_model_is_refused(
         )  # fmt: skip
 
 
-@pytest.fixture
-def llava(tmp_path: Path) -> Path:
-    """Weights that draw strongly, so that answers differ."""
-    directory = tmp_path / "mllm"
-    tower, language_model = write_tower(tmp_path / "tower"), write_language_model(tmp_path / "llm")
-    assemble(str(tower), str(language_model), directory, system="")
-    model = LlavaForConditionalGeneration.from_pretrained(directory)
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
-    model.save_pretrained(directory)
-    return directory
-
-
-def test_two_processes_of_torchrun_answer_as_one(llava: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_of_torchrun_answer_as_one(tmp_path: Path) -> None:
+    llava = write_llava(tmp_path)
     root = tmp_path / "pope"
     (root / "images").mkdir(parents=True)
     for split in ("random", "popular", "adversarial"):

@@ -80,6 +80,7 @@ def test_model_over_several_benchmarks_and_again(
     pope, mmvp = read_result(output / "pope.json"), read_result(output / "mmvp.json")
     assert (len(pope.units), len(mmvp.units)) == (6, 2)
     assert pope.provenance["decoding"] == {"strategy": "greedy", "max_new_tokens": 3}
+    assert pope.provenance["model"]["dtype"] == "float32"
     rows = [json.loads(line) for line in (output / "pope.answers.jsonl").read_text().splitlines()]
     assert sorted(row["question_id"] for row in rows) == sorted(map(str, IDS))
     # Asked again, nothing changes; half of the answers taken away, the same ones come back.
