@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
+import httpx2
 from PIL import Image
 
 from mllm.answerer import Question
@@ -38,17 +38,17 @@ class Endpoint:
 
         Raises ValueError if `url` is no address, or holds a password.
         """
-        address = httpx.URL(url)
+        address = httpx2.URL(url)
         if address.scheme not in ("http", "https") or not address.host:
             raise ValueError(f"{url}: no address of an endpoint; give http://host:port/v1.")
         if address.userinfo:
             raise ValueError(f"{address.host}: leave the password out of the address, use ${KEY}.")
         self.url, self.model, self.pauses = url.rstrip("/"), model, pauses
         key = os.environ.get(KEY)
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(600, connect=10),  # a batch may stand in a queue
-            limits=httpx.Limits(max_connections=None),
+            timeout=httpx2.Timeout(600, connect=10),  # a batch may stand in a queue
+            limits=httpx2.Limits(max_connections=None),
         )
 
     def answer_batch(self, pairs: Sequence[Question], *, max_new_tokens: int = 256) -> list[str]:
@@ -83,13 +83,13 @@ class Endpoint:
             said = self._post(body).json()["choices"][0]["message"]["content"]
             if not isinstance(said, str):
                 raise ValueError(f"the answer is {said!r}")
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except (httpx2.HTTPError, ValueError, LookupError, TypeError) as error:
             raise RuntimeError(
                 f"{self.url} does not answer {text!r} ({type(error).__name__}: {error})"
             ) from error
         return said.strip()
 
-    def _post(self, body: dict[str, Any]) -> httpx.Response:
+    def _post(self, body: dict[str, Any]) -> httpx2.Response:
         pauses = iter(self.pauses)
         while True:
             try:
@@ -98,8 +98,8 @@ class Endpoint:
                     return response
                 passing = response.status_code in BUSY
                 told = f"{response.status_code} {response.text[:300]}"
-                failure = httpx.HTTPStatusError(told, request=response.request, response=response)
-            except httpx.TransportError as error:
+                failure = httpx2.HTTPStatusError(told, request=response.request, response=response)
+            except httpx2.TransportError as error:
                 passing, failure = True, error
             pause = next(pauses, None) if passing else None
             if pause is None:
