@@ -13,7 +13,7 @@ import datasets
 import datasets.config
 import numpy as np
 
-from mllm.collate import IGNORED, Collator
+from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
 from mllm.packs import Pack, pack
@@ -22,16 +22,15 @@ from vision_tower.tables import expand
 
 logger = logging.getLogger("training")
 
-FORMAT = 1  # of what is measured: one more whenever rows are read otherwise than before
+FORMAT = 2  # of what is measured: one more whenever rows are read otherwise than before
 ROWS_A_PROCESS = 20_000  # below, starting one takes longer than it saves
 
 
 class Measured(NamedTuple):
-    """Of each row [rows]: its tokens, how many of them are learned, and what is wrong with it, ""
-    for a sound one (whose numbers are 0 otherwise)."""
+    """Of each row [rows]: its tokens, 0 for a broken one, and what is wrong with it, "" for a sound
+    one."""
 
     tokens: np.ndarray
-    supervised: np.ndarray
     problems: list[str]
 
 
@@ -62,7 +61,7 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         num_proc=processes if processes > 1 else None,
         features=datasets.Features(
             {
-                **{name: datasets.Value("int32") for name in ("tokens", "supervised")},
+                "tokens": datasets.Value("int32"),
                 "files": datasets.List(datasets.Value("string")),
                 "problem": datasets.Value("string"),
             }
@@ -76,8 +75,7 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         if gone is not None and not problem:
             problems[row] = f"{rows[row].source}: there is no picture {gone} (check image_root)"
     sound = np.array([not problem for problem in problems])
-    tokens, supervised = (np.array(table[name]) * sound for name in ("tokens", "supervised"))
-    return Measured(tokens, supervised, problems)
+    return Measured(np.array(table["tokens"]) * sound, problems)
 
 
 def _settings(collator: Collator) -> tuple[Any, ...]:
@@ -92,10 +90,9 @@ def _measured(rows: Conversations, collator: Collator, index: int) -> dict[str, 
         conversation = rows[index]
         [row] = collator.encode([conversation])
     except ConversationError as error:
-        return {"tokens": 0, "supervised": 0, "files": [], "problem": str(error)}
-    learned = sum(label != IGNORED for label in row.labels)
+        return {"tokens": 0, "files": [], "problem": str(error)}
     files = [str(one) for one in conversation.pictures if isinstance(one, Path)]
-    return {"tokens": len(row.labels), "supervised": learned, "files": files, "problem": ""}
+    return {"tokens": len(row.labels), "files": files, "problem": ""}
 
 
 def require_within_budget(found: Sequence[Measured], budget: float) -> None:
