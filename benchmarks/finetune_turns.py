@@ -28,9 +28,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from training.finetune import Finetune
+from training.finetune import Finetune, learner_of
 from training.llava import llava_trainer
-from training.llava_model import keep_in_eval, open_llava
+from training.llava_model import open_llava
+from training.progress import peak_memory
 
 MIB = 2**20
 MAX_LENGTH = 2048  # tokens of a row, for both
@@ -98,10 +99,7 @@ def fovea(model: Path, rows: Path, output: Path, settings: dict[str, Any]) -> Tr
         **settings,
     )
     llava, processor = open_llava(model, args)
-    llava.requires_grad_(True)
-    llava.model.vision_tower.requires_grad_(False)
-    keep_in_eval(llava.model.vision_tower)
-    return llava_trainer(args, llava, processor, learning_rates=[])
+    return llava_trainer(args, learner_of(args, llava), processor, learning_rates=[])
 
 
 def trl(model: Path, rows: Path, output: Path, settings: dict[str, Any], grouped: bool) -> Trainer:
@@ -170,7 +168,7 @@ def turn(
     made.add_callback(watch)
     before = _memory(device)
     made.train()
-    return {**watch.told(), "peak_mib": _peak(device) - before}
+    return {**watch.told(), "peak_mib": peak_memory(torch.device(device)) / MIB - before}
 
 
 def _memory(device: str) -> float:
@@ -178,9 +176,3 @@ def _memory(device: str) -> float:
         return torch.cuda.memory_allocated() / MIB
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / MIB
-
-
-def _peak(device: str) -> float:
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated() / MIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -15,11 +15,7 @@ from dataclasses import dataclass, field
 from transformers import LlavaForConditionalGeneration, set_seed
 
 from mllm.adapters import Lora, PeftModel, add_adapters, base_record
-from training.llava import (
-    llava_trainer,
-    save_adapted,
-    save_llava,
-)
+from training.llava import llava_trainer, save_llava
 from training.llava_arguments import LlavaArguments
 from training.llava_model import keep_in_eval, open_llava, unused_tower_parts
 from training.recipe import from_mapping, read_recipe
@@ -49,14 +45,17 @@ class Finetune(LlavaArguments):
 
     def __post_init__(self) -> None:
         self.require("model", "conversations")
-        if self.lora:
-            from_mapping(Lora, self.lora)  # mistakes in it are told at once
-            if self.tune_vision_tower:
-                raise ValueError(
-                    "adapters are of the language model and leave the tower as it is: leave out "
-                    "--lora or --tune_vision_tower."
-                )
+        if self.adapters is not None and self.tune_vision_tower:  # mistakes are told at once
+            raise ValueError(
+                "adapters are of the language model and leave the tower as it is: leave out "
+                "--lora or --tune_vision_tower."
+            )
         super().__post_init__()
+
+    @property
+    def adapters(self) -> Lora | None:
+        """Settings of those that learn, if any do."""
+        return from_mapping(Lora, self.lora) if self.lora else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,20 +65,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     logger.info("Opening %s.", args.model)
-    lora = from_mapping(Lora, args.lora) if args.lora else None
+    lora = args.adapters
     model, processor = open_llava(args.model, args, lora)
-    learner, base = learner_of(args, model), None
-    if isinstance(learner, PeftModel) and lora is not None:
-        base = base_record(args.model, lora)
-        save = save_adapted(learner, processor, base)
-    else:
-        save = save_llava(model, processor)
+    learner = learner_of(args, model)
+    base = None if lora is None else base_record(args.model, lora)
 
     logger.info("Reading the conversations.")
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     rates = [(tower, args.vision_tower_learning_rate), (projector, args.projector_learning_rate)]
     trainer = llava_trainer(args, learner, processor, learning_rates=rates, base=base)
-    run_stage(trainer, save)
+    run_stage(trainer, save_llava(learner, processor, base))
 
 
 def learner_of(
@@ -89,8 +84,8 @@ def learner_of(
     tower = model.model.vision_tower
     if not args.tune_vision_tower:
         keep_in_eval(tower)
-    if args.lora:
-        lora = from_mapping(Lora, args.lora)
+    lora = args.adapters
+    if lora is not None:
         logger.info("Projector and adapters of the language model learn: %s.", lora)
         set_seed(args.seed)  # the adapters' first weights are drawn before the Trainer sets it
         return add_adapters(model, lora)

@@ -155,22 +155,17 @@ def _sampler(args: LlavaArguments, lengths: list[int]) -> RowOrder:
     return LengthGroups(lengths, together * args.gradient_accumulation_steps, args.seed)
 
 
-def save_llava(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> Save:
-    """How a finished stage writes its LLaVA directory."""
-
-    def save(state: dict[str, Tensor], directory: Path) -> None:
-        model.save_pretrained(directory, state_dict=state)
-        processor.save_pretrained(directory)
-
-    return save
-
-
-def save_adapted(model: PeftModel, processor: LlavaProcessor, base: dict[str, Any]) -> Save:
-    """How stage 4 writes adapters of `base`."""
+def save_llava(
+    model: LlavaForConditionalGeneration | PeftModel,
+    processor: LlavaProcessor,
+    base: dict[str, Any] | None = None,
+) -> Save:
+    """How a finished stage writes its LLaVA directory, or adapters of `base`."""
 
     def save(state: dict[str, Tensor], directory: Path) -> None:
         model.save_pretrained(str(directory), state_dict=state)
         processor.save_pretrained(directory)
-        write_base(base, directory)
+        if base is not None:
+            write_base(base, directory)
 
     return save

@@ -70,13 +70,9 @@ def _whole_models(args: LlavaArguments) -> Iterator[None]:
 def open_llava(
     directory: str | Path, args: LlavaArguments, lora: Lora | None = None
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model and processor of a LLaVA directory, for training.
-
-    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
-    and bf16 is the autocast's business; frozen ones under adapters may be bf16, or 4 bits.
-    """
+    """The model and processor of a LLaVA directory, for training; 4 bits if `lora` asks for it."""
     require_llava(directory)
-    dtype = torch.bfloat16 if args.bf16 and (args.deepspeed or lora) else torch.float32
+    dtype = opened_as(args.bf16, deepspeed=bool(args.deepspeed), adapted=lora is not None)
     settings: dict[str, Any] = {}
     if lora is not None and lora.quantized:
         settings["quantization_config"] = in_4_bits(dtype)
@@ -91,6 +87,15 @@ def open_llava(
             **settings,
         )
     return model, AutoProcessor.from_pretrained(directory)
+
+
+def opened_as(bf16: bool, *, deepspeed: bool, adapted: bool) -> torch.dtype:
+    """Of the weights of a LLaVA that is trained, `bf16` or not.
+
+    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
+    and bf16 is the autocast's business; frozen ones under adapters may be bf16.
+    """
+    return torch.bfloat16 if bf16 and (deepspeed or adapted) else torch.float32
 
 
 def _attention(args: LlavaArguments) -> str:
