@@ -27,10 +27,11 @@ ROWS_A_PROCESS = 20_000  # below, starting one takes longer than it saves
 
 
 class Measured(NamedTuple):
-    """Of each row [rows]: its tokens, 0 for a broken one, and what is wrong with it, "" for a sound
-    one."""
+    """Of each row [rows]: its tokens, 0 for a broken one; whether it has a picture; and what is
+    wrong with it, "" for a sound one."""
 
     tokens: np.ndarray
+    pictured: np.ndarray
     problems: list[str]
 
 
@@ -62,6 +63,7 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         features=datasets.Features(
             {
                 "tokens": datasets.Value("int32"),
+                "pictured": datasets.Value("bool"),
                 "files": datasets.List(datasets.Value("string")),
                 "problem": datasets.Value("string"),
             }
@@ -75,7 +77,7 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         if gone is not None and not problem:
             problems[row] = f"{rows[row].source}: there is no picture {gone} (check image_root)"
     sound = np.array([not problem for problem in problems])
-    return Measured(np.array(table["tokens"]) * sound, problems)
+    return Measured(np.array(table["tokens"]) * sound, np.array(table["pictured"]), problems)
 
 
 def _settings(collator: Collator) -> tuple[Any, ...]:
@@ -90,9 +92,10 @@ def _measured(rows: Conversations, collator: Collator, index: int) -> dict[str, 
         conversation = rows[index]
         [row] = collator.encode([conversation])
     except ConversationError as error:
-        return {"tokens": 0, "files": [], "problem": str(error)}
+        return {"tokens": 0, "pictured": False, "files": [], "problem": str(error)}
     files = [str(one) for one in conversation.pictures if isinstance(one, Path)]
-    return {"tokens": len(row.labels), "files": files, "problem": ""}
+    pictured = bool(conversation.pictures)
+    return {"tokens": len(row.labels), "pictured": pictured, "files": files, "problem": ""}
 
 
 def require_within_budget(found: Sequence[Measured], budget: float) -> None:
@@ -131,12 +134,24 @@ def weighted(found: Sequence[Measured], weights: Sequence[float], seed: int) -> 
     return np.concatenate(chosen)
 
 
-def packs_of(lengths_of: np.ndarray, room: int, seed: int) -> tuple[list[Pack], list[int]]:
+def packs_of(
+    lengths_of: np.ndarray, pictured: np.ndarray, room: int, blank: int, seed: int
+) -> tuple[list[Pack], list[int]]:
     """Rows of these lengths in packs of at most `room` tokens, or each alone for 0; and the packs'
-    lengths."""
+    lengths. A pack of rows without a picture leaves room for a blank one.
+
+    Raises ValueError if a row without a picture leaves none.
+    """
     if not room:
         return [[row] for row in range(len(lengths_of))], lengths_of.tolist()
-    packs = pack(lengths_of.tolist(), room, seed)
+    longest = int(lengths_of[~pictured].max(initial=0))
+    if longest + blank > room:
+        raise ValueError(
+            f"--batch_tokens {room} does not hold the longest row without a picture, of {longest} "
+            f"tokens, and the blank picture of {blank} that stands beside it: raise it to "
+            f"{longest + blank}, or lower --max_length to {room - blank}."
+        )
+    packs = pack(lengths_of.tolist(), pictured.tolist(), room, blank, seed)
     lengths = [int(lengths_of[one].sum()) for one in packs]
     padding = 1 - sum(lengths) / (room * len(packs))
     logger.info("%d packs of %d tokens, %.1f %% of them empty.", len(packs), room, 100 * padding)

@@ -117,14 +117,16 @@ def llava_trainer(
         ConversationError: more rows than `args.quarantine_budget` cannot be trained on.
     """
     llava = llava_of(model)
-    collator = Collator(processor, image_token_count(llava.config), args.max_length)
+    image_tokens = image_token_count(llava.config)
+    collator = Collator(processor, image_tokens, args.max_length)
     sets, weights = open_conversations(args.conversations, args.image_root)
     with args.main_process_first(desc="read the conversations"):
         found = [measure(rows, collator) for rows in sets]
     require_within_budget(found, args.quarantine_budget)
     rows = weighted(found, weights, args.seed)
     tokens = np.concatenate([one.tokens for one in found])[rows]
-    packs, lengths = packs_of(tokens, args.batch_tokens, args.seed)
+    pictured = np.concatenate([one.pictured for one in found])[rows]
+    packs, lengths = packs_of(tokens, pictured, args.batch_tokens, image_tokens, args.seed)
     logger.info("%d conversations an epoch.", len(rows))
     broken = Path(args.output_dir) / QUARANTINE.format("conversations")
     opened = OpenedRows(Subset(ConcatDataset(sets), rows.tolist()))

@@ -43,6 +43,7 @@ def test_rows_are_measured_as_they_are_collated(collator, tmp_path):
     for index in range(16):
         batch = collator([[OpenedRows(rows)[index]]])
         assert found.tokens[index] == batch["row_lengths"][0]
+        assert found.pictured[index] == bool(rows[index].pictures)
 
 
 def test_broken_rows_are_told_and_have_no_length(collator, tmp_path):
@@ -76,7 +77,8 @@ def test_another_length_is_another_measure(collator, tmp_path):
 
 
 def found(*tokens, problem="row 3: broken"):
-    return Measured(np.array(tokens), ["" if length else problem for length in tokens])
+    problems = ["" if length else problem for length in tokens]
+    return Measured(np.array(tokens), np.ones(len(tokens), bool), problems)
 
 
 def test_a_few_broken_rows_are_left_out_and_told_of(caplog):
@@ -107,11 +109,17 @@ def test_broken_rows_have_no_weight():
 
 
 def test_packs_and_their_lengths():
-    packs, lengths = packs_of(np.array([7, 5, 3, 3]), 10, seed=0)
+    seeing = np.ones(4, bool)
+    packs, lengths = packs_of(np.array([7, 5, 3, 3]), seeing, 10, 2, seed=0)
     assert sorted(len(one) for one in packs) == [2, 2]
     assert sorted(lengths) == [8, 10]
-    alone, lengths = packs_of(np.array([3, 7]), 0, seed=0)
+    alone, lengths = packs_of(np.array([3, 7]), seeing[:2], 0, 2, seed=0)
     assert (alone, lengths) == ([[0], [1]], [3, 7])
+
+
+def test_a_batch_of_tokens_must_hold_a_text_and_a_blank_picture():
+    with pytest.raises(ValueError, match=r"of 9 tokens, .* blank picture of 2 .* to 11"):
+        packs_of(np.array([9, 10]), np.array([False, True]), 10, 2, seed=0)
 
 
 def test_entries_of_a_mixture(tmp_path):
