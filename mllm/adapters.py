@@ -111,6 +111,26 @@ def write_base(record: dict[str, Any], directory: Path) -> None:
     (directory / BASE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
+def read_base(directory: str | Path) -> dict[str, Any]:
+    """What `write_base` wrote. Raises ValueError if it is not there."""
+    record = Path(directory) / BASE
+    if not record.is_file():
+        raise ValueError(
+            f"{directory} has adapters and no {BASE} that says of what: give a directory that "
+            "training/finetune.py wrote, or a LLaVA directory."
+        )
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def require_same_base(told: dict[str, Any], hashes: dict[str, str], directory: str | Path) -> None:
+    """Raise ValueError unless adapters in `directory`, of the base `told`, are of these weights."""
+    if told["sha256"] != hashes:
+        raise ValueError(
+            f"{directory} holds adapters of {told['model']} as it was; its weights have changed "
+            "since, and the adapters mean nothing on them. Put the first ones back."
+        )
+
+
 def has_adapters(directory: str | Path) -> bool:
     return (Path(directory) / CONFIG_NAME).is_file()
 
@@ -143,24 +163,14 @@ def merge(directory: str | Path) -> LlavaForConditionalGeneration:
 
 
 def _base(directory: str | Path, settings: dict[str, Any]) -> LlavaForConditionalGeneration:
-    record = Path(directory) / BASE
-    if not record.is_file():
-        raise ValueError(
-            f"{directory} has adapters and no {BASE} that says of what: give a directory that "
-            "training/finetune.py wrote, or a LLaVA directory."
-        )
-    told = json.loads(record.read_text(encoding="utf-8"))
-    base, hashes = told["model"], told["sha256"]
-    if hashes and not Path(base).is_dir():
+    told = read_base(directory)
+    base = told["model"]
+    if told["sha256"] and not Path(base).is_dir():
         raise ValueError(
             f"{directory} holds adapters of {base}, which is not there: put it back, or write "
-            f"where it is now into {record}."
+            f"where it is now into {Path(directory) / BASE}."
         )
-    if hashes and weight_hashes(base) != hashes:
-        raise ValueError(
-            f"{directory} holds adapters of {base} as it was; its weights have changed since, and "
-            "the adapters mean nothing on them. Put the first ones back."
-        )
+    require_same_base(told, weight_hashes(base), directory)
     if told["quantized"]:
         dtype = settings["dtype"]
         compute = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16

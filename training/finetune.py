@@ -11,10 +11,20 @@ decay, 128 conversations a step, one epoch. `output_dir` becomes the finished LL
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from transformers import LlavaForConditionalGeneration, set_seed
 
-from mllm.adapters import Lora, PeftModel, add_adapters, base_record
+from mllm.adapters import (
+    Lora,
+    PeftModel,
+    add_adapters,
+    base_record,
+    read_base,
+    require_same_base,
+)
+from training.checkpoints import last_checkpoint
 from training.llava import llava_trainer, save_llava
 from training.llava_arguments import LlavaArguments
 from training.llava_model import keep_in_eval, open_llava, unused_tower_parts
@@ -68,13 +78,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     lora = args.adapters
     model, processor = open_llava(args.model, args, lora)
     learner = learner_of(args, model)
-    base = None if lora is None else base_record(args.model, lora)
+    base = base_of(args, lora)
 
     logger.info("Reading the conversations.")
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     rates = [(tower, args.vision_tower_learning_rate), (projector, args.projector_learning_rate)]
     trainer = llava_trainer(args, learner, processor, learning_rates=rates, base=base)
     run_stage(trainer, save_llava(learner, processor, base))
+
+
+def base_of(args: Finetune, lora: Lora | None) -> dict[str, Any] | None:
+    """What is told of the adapters' base, on a process that saves: hashing all of it takes a while.
+
+    Raises ValueError if a checkpoint to go on from is of other weights.
+    """
+    if lora is None or not args.should_save:
+        return None
+    record = base_record(args.model, lora)
+    checkpoint = last_checkpoint(Path(args.output_dir))
+    if checkpoint is not None:
+        require_same_base(read_base(checkpoint), record["sha256"], checkpoint)
+    return record
 
 
 def learner_of(

@@ -40,7 +40,8 @@ class LlavaTrainer(StageTrainer):
 
     Args (besides StageTrainer's):
         learning_rates: pairs of a module and its rate; None leaves it at `args.learning_rate`.
-        base: of what adapters are trained, for every checkpoint; None where all of it is saved.
+        base: of what adapters are trained, for every checkpoint; None where all of it is saved, and
+            on a process that saves nothing.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class LlavaTrainer(StageTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self._base is not None and self.args.should_save:
+        if self._base is not None:
             write_base(self._base, Path(str(output_dir)))
 
     def _load_from_checkpoint(

@@ -6,14 +6,24 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
 
 from mllm.adapters import open_adapted
 from mllm.assemble import assemble
 from mllm.chat import Chat
 from scripts.merge import merge_into
-from tests.tiny_llava import example_rows, picture, write_language_model, write_rows, write_tower
-from training.finetune import main
+from tests.tiny_llava import (
+    asked,
+    example_rows,
+    likeliest,
+    picture,
+    write_language_model,
+    write_rows,
+    write_tower,
+)
+from training.finetune import Finetune, base_of, learner_of, main
+from training.llava_model import open_llava
+from training.progress import parameter_table
 
 KINDS = {
     "lora": "{rank: 4, alpha: 8, dropout: 0}",
@@ -58,14 +68,9 @@ def logged(directory):
     return [line["loss"] for line in told if "loss" in line]
 
 
-def question(directory):
-    processor = AutoProcessor.from_pretrained(directory)
-    return processor(images=picture(0), text="USER: <image>\nwhat ASSISTANT:", return_tensors="pt")
-
-
 def logits(model, directory):
     with torch.no_grad():
-        return model.eval()(**question(directory)).logits
+        return model.eval()(**asked(directory)).logits
 
 
 def test_adapters_and_projector_learn(trained, kind):
@@ -84,9 +89,12 @@ def test_adapters_and_projector_learn(trained, kind):
 
 
 def test_it_answers_from_its_directory(trained):
+    answers = []
     for directory in (trained, trained / "checkpoint-4"):
-        chat = Chat(directory, "cpu")
-        assert chat.answer(picture(0), "what is in the picture", max_new_tokens=4) is not None
+        model = open_adapted(directory, dtype=torch.float32, device_map="cpu")
+        answers.append(Chat(directory, "cpu").answer(picture(0), "what", max_new_tokens=4))
+        assert answers[-1] == likeliest(model, directory, 4)
+    assert len(set(answers)) == 2
 
 
 def test_every_save_opens_alike(trained, folder):
@@ -109,7 +117,8 @@ def test_a_merged_directory_says_the_same(trained, kind, folder, tmp_path):
     start = LlavaForConditionalGeneration.from_pretrained(folder / "start")
     assert (logits(start, trained) - expected).abs().max() > 0.1
     assert "quantization_config" not in (tmp_path / "merged/config.json").read_text()
-    assert Chat(tmp_path / "merged", "cpu").answer(None, "hello", max_new_tokens=2) is not None
+    answer = Chat(tmp_path / "merged", "cpu").answer(picture(0), "what", max_new_tokens=4)
+    assert answer == likeliest(merged, tmp_path / "merged", 4)
 
 
 def test_a_resumed_run_repeats_fifty_losses(trained, kind, folder, tmp_path):
@@ -178,6 +187,58 @@ def test_adapters_of_a_base_that_changed_or_went_are_refused(folder, tmp_path):
     (out / "base.json").unlink()
     with pytest.raises(ValueError, match=r"no base\.json that says of what"):
         Chat(out, "cpu")
+
+
+def test_a_run_does_not_go_on_with_a_base_that_changed(folder, tmp_path):
+    shutil.copytree(folder / "start", tmp_path / "base")
+    flags = ["--model", str(tmp_path / "base"), "--max_steps", "4"]
+    out = train(folder, tmp_path / "out", KINDS["lora"], *flags)
+    (out / "recipe.json").rename(out / "started.json")
+    weights = tmp_path / "base/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match=r"checkpoint-4 holds adapters of .* weights have changed"):
+        train(folder, out, KINDS["lora"], *flags)
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    train(folder, out, KINDS["lora"], *flags)
+    assert (out / "recipe.json").is_file()
+
+
+def test_only_a_process_that_saves_hashes_the_base(folder, tmp_path, monkeypatch):
+    args = arguments(folder, tmp_path, "lora")
+    assert base_of(args, args.adapters)["sha256"].keys() == {"model.safetensors"}
+    monkeypatch.setattr(Finetune, "should_save", False)
+    monkeypatch.setattr("training.finetune.base_record", lambda *_: pytest.fail("it is hashed"))
+    assert base_of(args, args.adapters) is None
+
+
+def arguments(folder, output_dir, kind):
+    return Finetune(
+        output_dir=str(output_dir), model=str(folder / "start"), conversations=["x"],
+        lora=KINDS[kind],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_the_parameter_table_counts_values_once(kind, folder, tmp_path):
+    """The projector that peft keeps as it was is not counted, 4 bits are values, not bytes."""
+    args = arguments(folder, tmp_path, kind)
+    model, _ = open_llava(args.model, args, args.adapters)
+    lines = parameter_table(learner_of(args, model)).splitlines()
+    told = {
+        line.split()[0]: [int(n.replace(",", "")) for n in line.split()[1:]] for line in lines[1:]
+    }
+    projector = (24 * 64 + 64) + (64 * 64 + 64)
+    adapters = 2 * 4 * (4 * (64 + 64) + 3 * (64 + 128))
+    layers = 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64)
+    assert told["model.multi_modal_projector"] == [4, projector, projector]
+    head = told["lm_head.weight"][1]
+    assert told["model.language_model"][1:] == [head + layers + 64 + adapters, adapters]
+    assert told["all"][1:] == [sum(row[1] for row in told.values()) - told["all"][1],
+                               projector + adapters]  # fmt: skip
+    assert list(told)[-1] == "all"
 
 
 def test_what_cannot_be_merged_is_refused(folder, tmp_path):
