@@ -31,7 +31,9 @@ from training.checkpoints import (
     Sums,
     collate_unstopped,
     last_checkpoint,
+    remove_torn,
     require_sound,
+    write_record,
 )
 from training.progress import Bar, parameter_table
 from training.provenance import RECORD, differences, provenance, resolved_recipe
@@ -229,7 +231,8 @@ def _begin(output_dir: Path, recipe: dict[str, object], checkpoint: Path | None)
     if checkpoint is not None:
         require_sound(checkpoint)
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / STARTED).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    remove_torn(output_dir, checkpoint)
+    write_record(output_dir / STARTED, recipe)
     if checkpoint is None:  # of a run that never got to one
         for file in output_dir.glob(QUARANTINE.format("*")):
             file.unlink()
