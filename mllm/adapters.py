@@ -1,7 +1,7 @@
 """Low-rank adapters of a LLaVA: put on, opened and merged. The one file that knows peft.
 
-What learns is saved as peft saves it, the projector whole beside the adapters; base.json says of
-what they are adapters, by the hashes of its weights.
+What learns is saved as peft saves it, the projector, and a tower that learns, whole beside the
+adapters; base.json says of what they are adapters, by the hashes of its weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import CONFIG_NAME
+from peft.utils import CONFIG_NAME, ModulesToSaveWrapper
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -47,8 +47,11 @@ class Lora:
     quantized: bool = False
 
 
-def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
-    """`model` with adapters on its LLM. They and the projector learn, in fp32, and nothing else."""
+def add_adapters(
+    model: LlavaForConditionalGeneration, lora: Lora, *, tower: bool = False
+) -> PeftModel:
+    """`model` with adapters on its LLM. They and the projector learn, in fp32, the whole tower too
+    if `tower`, and nothing else."""
     told = get_peft_model(
         model,
         LoraConfig(
@@ -57,7 +60,7 @@ def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
             lora_dropout=lora.dropout,
             target_modules=linear_maps(model, lora.parts),
             use_dora=lora.dora,
-            modules_to_save=[PROJECTOR],
+            modules_to_save=[PROJECTOR, TOWER] if tower else [PROJECTOR],
         ),
     )
     name = str(model.name_or_path)
@@ -68,6 +71,13 @@ def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return cast("PeftModel", told)
+
+
+def learning_part(module: nn.Module) -> nn.Module:
+    """A part of a LLaVA, or the copy of it that learns where peft keeps one beside the first."""
+    if isinstance(module, ModulesToSaveWrapper):
+        return module.modules_to_save[module.active_adapters[0]]
+    return module
 
 
 def linear_maps(model: LlavaForConditionalGeneration, parts: tuple[Part, ...]) -> list[str]:

@@ -55,11 +55,7 @@ class Finetune(LlavaArguments):
 
     def __post_init__(self) -> None:
         self.require("model", "conversations")
-        if self.adapters is not None and self.tune_vision_tower:  # mistakes are told at once
-            raise ValueError(
-                "adapters are of the language model and leave the tower as it is: leave out "
-                "--lora or --tune_vision_tower."
-            )
+        _ = self.adapters  # mistakes in them are told at once
         super().__post_init__()
 
     @property
@@ -112,13 +108,16 @@ def learner_of(
     if lora is not None:
         logger.info("Projector and adapters of the language model learn: %s.", lora)
         set_seed(args.seed)  # the adapters' first weights are drawn before the Trainer sets it
-        return add_adapters(model, lora)
-    logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
-    model.requires_grad_(True)
-    tower.requires_grad_(args.tune_vision_tower)
+        learner = add_adapters(model, lora, tower=args.tune_vision_tower)
+    else:
+        logger.info("Projector and language model learn.")
+        model.requires_grad_(True)
+        tower.requires_grad_(args.tune_vision_tower)
+        learner = model
+    logger.info("The tower learns: %s.", args.tune_vision_tower)
     for part in unused_tower_parts(model):
         part.requires_grad_(False)
-    return model
+    return learner
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from transformers.integrations.deepspeed import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from mllm.adapters import Lora, in_4_bits
+from mllm.adapters import Lora, in_4_bits, learning_part
 from mllm.assemble import assemble
 from mllm.directory import require_llava
 from mllm.row_attention import ROWS
@@ -109,7 +109,7 @@ def _attention(args: LlavaArguments) -> str:
 
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
     """The tower's modules behind the layer whose features are read; they never get a gradient."""
-    tower = model.model.vision_tower
+    tower: Any = learning_part(model.model.vision_tower)
     layers, read = tower.encoder.layers, model.config.vision_feature_layer
     # Hidden state n is the output of n layers; of all of them, counted from the end, it is -1.
     states = read if isinstance(read, list) else [read]

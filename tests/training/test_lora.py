@@ -25,11 +25,19 @@ from training.finetune import Finetune, base_of, learner_of, main
 from training.llava_model import open_llava
 from training.progress import parameter_table
 
+ADAPTERS = "adapter_model.safetensors"
+
 KINDS = {
     "lora": "{rank: 4, alpha: 8, dropout: 0}",
     "dora": "{rank: 4, alpha: 8, dropout: 0, dora: true}",
     "qlora": "{rank: 4, alpha: 8, dropout: 0, quantized: true}",
+    "lora and tower": "{rank: 4, alpha: 8, dropout: 0}",
 }
+TOWER = ["--tune_vision_tower", "True", "--vision_tower_learning_rate", "1e-3"]
+
+
+def flags_of(kind):
+    return TOWER if "tower" in kind else []
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,7 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def trained(kind, folder, tmp_path_factory):
-    return train(folder, tmp_path_factory.mktemp("out") / kind, KINDS[kind])
+    return train(folder, tmp_path_factory.mktemp("out") / kind, KINDS[kind], *flags_of(kind))
 
 
 def logged(directory):
@@ -78,9 +86,9 @@ def test_adapters_and_projector_learn(trained, kind):
     assert losses[-1] < losses[0]
     saved = load_file(trained / "adapter_model.safetensors")
     parts = {name.split("base_model.model.")[1].split(".")[1] for name in saved}
-    assert parts == {"language_model", "multi_modal_projector"}
+    more = {"vision_tower"} if "tower" in kind else set()
+    assert parts == {"language_model", "multi_modal_projector"} | more
     assert any("lora_magnitude_vector" in name for name in saved) == (kind == "dora")
-    assert not any("vision_tower" in name for name in saved)
     # Seven linear maps in each of two layers.
     assert sum("lora_A" in name for name in saved) == 14
     names = {path.name for path in trained.iterdir() if path.is_file()}
@@ -125,13 +133,14 @@ def test_a_resumed_run_repeats_fifty_losses(trained, kind, folder, tmp_path):
     shutil.copytree(trained / "checkpoint-4", tmp_path / "checkpoint-4")
     shutil.copy(trained / "recipe.json", tmp_path / "started.json")
     started = json.loads((tmp_path / "started.json").read_text())
-    train(folder, tmp_path, KINDS[kind], "--dataloader_num_workers", "1")
+    train(folder, tmp_path, KINDS[kind], *flags_of(kind), "--dataloader_num_workers", "1")
     assert logged(tmp_path / "checkpoint-56") == logged(trained / "checkpoint-56")
     assert started["recipe"]["lora"] == KINDS[kind]
 
 
-def test_stock_transformers_opens_lora(folder, tmp_path):
-    out = train(folder, tmp_path / "lora", KINDS["lora"])
+@pytest.mark.parametrize("kind", ["lora", "lora and tower"])
+def test_stock_transformers_opens_lora(kind, folder, tmp_path):
+    out = train(folder, tmp_path / "lora", KINDS[kind], *flags_of(kind), "--max_steps", "8")
     told = logits(AutoModelForImageTextToText.from_pretrained(out), out)
     expected = logits(open_adapted(out, dtype=torch.float32, device_map="cpu"), out)
     assert torch.equal(told, expected)
@@ -150,6 +159,28 @@ def test_the_first_weights_follow_the_seed(folder, tmp_path):
     assert not torch.equal(told[0][first], told[2][first])
 
 
+@pytest.mark.parametrize("lora", [KINDS["lora"], KINDS["qlora"]])
+def test_a_tower_beside_adapters_has_its_own_rate(lora, folder, tmp_path):
+    """AdamW's first step is the rate itself, whatever the gradient. What lies behind the layer
+    that is read stays as it was."""
+    out = train(folder, tmp_path / "out", lora, "--max_steps", "1", *TOWER)
+    before, after = load_file(folder / "start/model.safetensors"), load_file(out / ADAPTERS)
+    moved = {}
+    for name, tensor in after.items():
+        if "lora_" not in name:
+            first = before[name.removeprefix("base_model.model.model.")]
+            moved[name] = (tensor - first).abs().max().item()
+    of_tower = {name: by for name, by in moved.items() if "vision_tower" in name}
+    behind = ("encoder.layers.2.", "post_layernorm")
+    assert len(of_tower) == 55
+    for name, by in of_tower.items():
+        expected = 0 if any(part in name for part in behind) else 1e-3
+        assert by == pytest.approx(expected, rel=1e-2) or name.endswith("k_proj.bias"), name
+    others = moved.keys() - of_tower.keys()
+    assert len(others) == 4
+    assert [moved[name] for name in others] == pytest.approx([1e-2] * 4, rel=1e-2)
+
+
 def test_parts_are_named(folder, tmp_path):
     told = train(folder, tmp_path, "{rank: 2, parts: [attention]}", "--max_steps", "1")
     saved = load_file(told / "adapter_model.safetensors")
@@ -164,7 +195,6 @@ def test_parts_are_named(folder, tmp_path):
         ("{ranks: 4}", [], "ranks: Unexpected keyword argument"),
         ("{parts: [q_proj]}", [], "'attention' or 'mlp'"),
         ("rank", [], "is no mapping of settings"),
-        ("{}", ["--tune_vision_tower", "True"], "leave out --lora or --tune_vision_tower"),
     ],
 )
 def test_mistakes_are_told_before_training(lora, flags, told, folder, tmp_path):
