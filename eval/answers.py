@@ -1,129 +1,124 @@
-"""Reading files of answers and joining them to questions; nothing goes missing in silence."""
+"""Files of answers: what each row answers, and joining them to questions; nothing goes missing."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from eval.benchmark import LanguageBenchmark, Question
+from eval.benchmark import Answers, LanguageBenchmark, Question
+from eval.rows import read_rows
 
-TEXT_KEYS = ("text", "answer", "caption")
-"""LLaVA and POPE's caption files say "text", Cambrian "answer", COCO results "caption"."""
+TEXT_KEYS = ("text", "prediction", "model_prediction", "response", "answer", "caption")
+"""LLaVA says "text", VLMEvalKit "prediction" (its "answer" is the right one), HallusionBench
+"model_prediction", AMBER "response", POPE and Cambrian "answer", COCO results "caption"."""
+PREDICTION_KEYS = tuple(key for key in TEXT_KEYS if key != "answer")
+"""For benchmarks whose own tables have the right answer in "answer": it is nobody's prediction."""
 
 
-def read_json_rows(path: Path) -> list[dict[str, object]]:
-    """Read a JSON array, JSON lines or concatenated JSON objects, whatever the suffix says.
+@dataclass(frozen=True)
+class AnswerRow:
+    """One row of a file of answers; `where` names file and row for messages."""
 
-    The field ships the same data in all three forms under one name; ".gz" is unpacked.
+    where: str
+    fields: Mapping[str, object]
+    text: str
+
+    def identity(self, *keys: str) -> str:
+        """The first of these fields that is present, as an id.
+
+        Raises:
+            ValueError: none is, or it is neither number nor string.
+        """
+        value = _field(self.where, self.fields, keys)
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError(f"{self.where}: id {value!r} is no number or string.")
+        return str(value)
+
+
+def answer_rows(path: Path, text_keys: Sequence[str] = TEXT_KEYS) -> list[AnswerRow]:
+    """Rows of answers as LLaVA, the benchmarks' authors, VLMEvalKit and lmms-eval write them.
+
+    lmms-eval logs the answer in `filtered_resps` and the data set's row in `doc`, whose fields
+    then count as the row's.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: broken json or a row that is no object; names file and line.
+        ValueError: a row without an answer, or with one that is no string.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path.")
-    raw = path.read_bytes()
-    try:
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{path}: not UTF-8 json ({error}); save it as UTF-8.") from error
-    rows: list[dict[str, object]] = []
-    for line, value in _values(path, text):
-        items = value if isinstance(value, list) else [value]
-        for item in items:
-            if not isinstance(item, dict):
-                raise ValueError(
-                    f"{path}, line {line}: expected an object with fields, found {item!r:.60}."
-                )
-            rows.append(item)
+    rows: list[AnswerRow] = []
+    for number, fields in enumerate(read_rows(path), start=1):
+        where = f"{path}, row {number}"
+        if "filtered_resps" in fields:
+            doc = fields.get("doc")
+            fields = {**fields, **(doc if isinstance(doc, dict) else {})}
+            text = _only(fields["filtered_resps"])
+        else:
+            text = _field(where, fields, text_keys)
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: answer {text!r:.60} is no string.")
+        rows.append(AnswerRow(where, fields, text))
     return rows
 
 
-def _values(path: Path, text: str) -> Iterator[tuple[int, object]]:
-    decoder = json.JSONDecoder()
-    position, line = 0, 1
-    while True:
-        start = position
-        while position < len(text) and text[position].isspace():
-            position += 1
-        line += text.count("\n", start, position)
-        if position == len(text):
-            return
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {error.lineno}: broken json ({error.msg}); "
-                "repair or remove the line."
-            ) from error
-        yield line, value
-        line += text.count("\n", position, end)
-        position = end
+def _only(value: object) -> object:
+    """What lists of one item hold; lmms-eval nests an answer once or twice."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value
 
 
-def _field(path: Path, number: int, row: Mapping[str, object], keys: Sequence[str]) -> object:
+def answers_by_id(path: Path, *id_keys: str, text_keys: Sequence[str] = TEXT_KEYS) -> Answers:
+    """(question id, answer) pairs where a field of each row holds the question's id."""
+    return [(row.identity(*id_keys), row.text) for row in answer_rows(path, text_keys)]
+
+
+def _field(where: str, fields: Mapping[str, object], keys: Sequence[str]) -> object:
     for key in keys:
-        if key in row:
-            return row[key]
-    raise ValueError(
-        f"{path}, row {number}: none of the fields {', '.join(keys)}; it has {', '.join(row)}."
-    )
+        if key in fields:
+            return fields[key]
+    raise ValueError(f"{where}: none of the fields {', '.join(keys)}; it has {', '.join(fields)}.")
 
 
-def read_answers(path: Path, benchmark: LanguageBenchmark) -> list[tuple[str, str]]:
-    """(question id, answer) pairs of an answers file, in file order.
-
-    Raises:
-        ValueError: a row without an id or an answer, or with one of a wrong type.
-    """
-    pairs: list[tuple[str, str]] = []
-    for number, row in enumerate(read_json_rows(path), start=1):
-        identity = _field(path, number, row, benchmark.answer_keys)
-        answer = _field(path, number, row, TEXT_KEYS)
-        if isinstance(identity, bool) or not isinstance(identity, (int, str)):
-            raise ValueError(f"{path}, row {number}: id {identity!r} is no number or string.")
-        if not isinstance(answer, str):
-            raise ValueError(f"{path}, row {number}: answer {answer!r:.60} is no string.")
-        pairs.append((str(identity), answer))
-    return pairs
-
-
-def _some(ids: Sequence[str]) -> str:
+def some(ids: Sequence[str]) -> str:
+    """The first ids, and how many more there are."""
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def join_answers(
     benchmark: LanguageBenchmark,
     questions: Sequence[Question],
-    pairs: Sequence[tuple[str, str]],
+    pairs: Answers,
     source: Path,
 ) -> tuple[list[Question], dict[str, str]]:
     """Match answers to questions by id: the questions that are answered, and id -> answer.
 
-    A question without an answer is an error, unless the benchmark lets a foreign file choose
-    its questions (CHAIR: any set of images); then only the answered questions come back.
+    A part of the benchmark (`LanguageBenchmark.part`) that has no answer at all is left out; a
+    part that is answered in part is an error.
 
     Raises:
         ValueError: answers doubled, unknown or missing; names the ids.
     """
     doubled = [i for i, times in Counter(i for i, _ in pairs).items() if times > 1]
     if doubled:
-        raise ValueError(f"{source}: answered more than once: {_some(doubled)}; keep one of each.")
+        raise ValueError(f"{source}: answered more than once: {some(doubled)}; keep one of each.")
     answers = dict(pairs)
     known = {question.id for question in questions}
     unknown = [i for i in answers if i not in known]
     if unknown:
         raise ValueError(
             f"{source}: {len(unknown)} answers to questions that {benchmark.name} does not have: "
-            f"{_some(unknown)}; the file belongs to another version of the data?"
+            f"{some(unknown)}; the file belongs to another version of the data?"
         )
-    missing = [question.id for question in questions if question.id not in answers]
-    if not answers or (missing and not benchmark.answers_select):
+    parts = {benchmark.part(question) for question in questions if question.id in answers}
+    asked = [q for q in questions if benchmark.part(q) in parts] or questions
+    missing = [question.id for question in asked if question.id not in answers]
+    if missing:
         raise ValueError(
-            f"{source}: {len(missing)} of {len(questions)} questions of {benchmark.name} have no "
-            f"answer: {_some(missing)}; a score over the rest would not be comparable."
+            f"{source}: {len(missing)} of {len(asked)} questions of {benchmark.name} have no "
+            f"answer: {some(missing)}; a score over the rest would not be comparable."
         )
-    return [question for question in questions if question.id in answers], answers
+    if all(text and q.prompt.startswith(text) for q in asked for text in [answers[q.id]]):
+        raise ValueError(f"{source}: repeats the questions; give the file of the answers to them.")
+    return list(asked), answers

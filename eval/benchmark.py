@@ -103,6 +103,10 @@ class Described(Metrics, Protocol):
         ...
 
 
+Answers: TypeAlias = Sequence[tuple[str, str]]
+"""Pairs of question id and answer, in the order of the file they were read from."""
+
+
 @runtime_checkable
 class LanguageBenchmark(Described, Protocol):
     """A benchmark of a multimodal language model."""
@@ -110,21 +114,61 @@ class LanguageBenchmark(Described, Protocol):
     @property
     def max_new_tokens(self) -> int: ...
 
-    @property
-    def answer_keys(self) -> tuple[str, ...]:
-        """Fields of an answer row that may hold the question's id, the first present wins."""
-        ...
-
-    @property
-    def answers_select(self) -> bool:
-        """True where a foreign answers file may cover a part of the questions."""
-        ...
-
     def load(self, root: Path) -> list[Question]: ...
+
+    def part(self, question: Question) -> str:
+        """A file of answers covers each part wholly, or leaves it out."""
+        ...
+
+    def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
+        """Answers in every form that they are released in (eval/answer_files has the tools').
+
+        Raises:
+            ValueError: a file of another kind, or a row that belongs to no question.
+        """
+        ...
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
-    ) -> list[Unit]: ...
+    ) -> list[Unit]:
+        """Units of the questions that are answered."""
+        ...
+
+
+@runtime_checkable
+class JudgedBenchmark(LanguageBenchmark, Protocol):
+    """A benchmark whose official score needs a judge: a language model that reads answers.
+
+    A verdict is what the judge replied, word for word; reading it is the benchmark's.
+    """
+
+    @property
+    def judge_max_new_tokens(self) -> int: ...
+
+    @property
+    def judge_required(self) -> bool:
+        """False where `score` reads the answers by a rule as well."""
+        ...
+
+    def judge_questions(
+        self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
+    ) -> list[Question]:
+        """What to ask the judge; ids are the questions'. A question may need no judge."""
+        ...
+
+    def read_verdicts(self, path: Path, questions: Sequence[Question]) -> Answers:
+        """Verdicts as they are released; none where the file holds answers alone."""
+        ...
+
+    def score_verdicts(
+        self,
+        root: Path,
+        questions: Sequence[Question],
+        answers: Mapping[str, str],
+        verdicts: Mapping[str, str],
+    ) -> list[Unit]:
+        """Units of the questions that are answered, by the judge's verdicts."""
+        ...
 
 
 class EmbeddingTower(Protocol):

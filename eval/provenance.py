@@ -45,6 +45,41 @@ def model_hash(directory: Path) -> str:
     return files_hash(directory, paths)
 
 
+def model_identity(name: str) -> dict[str, str | None]:
+    """Name as given, and the hash of its files where it is a directory here."""
+    directory = Path(name)
+    return {"name": name, "sha256": model_hash(directory) if directory.is_dir() else None}
+
+
+def tower_hash(directory: Path) -> str | None:
+    """sha256 over the vision tower's tensors inside a LLaVA directory, in order of name.
+
+    None where the weights are not here, or hold no tower (adapters of a model elsewhere).
+    """
+    # Loads torch; scoring a file of answers does without.
+    import torch
+    from safetensors import safe_open
+
+    digest = hashlib.sha256()
+    places: dict[str, Path] = {}
+    for path in directory.glob("*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            places |= {name: path for name in weights.keys() if "vision_tower." in name}  # noqa: SIM118
+    for name, path in sorted(places.items()):
+        with safe_open(path, "pt") as weights:
+            tensor = weights.get_tensor(name)
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest() if places else None
+
+
+def path_hash(path: Path) -> str:
+    """Hash of a file, or of a folder's files."""
+    if path.is_file():
+        return file_hash(path)
+    return files_hash(path, (file for file in path.rglob("*") if file.is_file()))
+
+
 def data_hashes(root: Path, files: Iterable[Path]) -> dict[str, str]:
     """Hash of each data file, by its name relative to the benchmark's folder."""
     return {path.relative_to(root).as_posix(): file_hash(path) for path in files}

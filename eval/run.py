@@ -1,11 +1,13 @@
 """Score a model, a tower, or a file of answers.
 
     python eval/run.py --model <dir> --benchmark pope mmvp --data-root <dir> --output <dir>
+    torchrun --nproc_per_node 8 eval/run.py --model ...
+    python eval/run.py --model <name> --endpoint http://host:8000/v1 --benchmark pope ...
     python eval/run.py --tower <dir> --benchmark mmvp_vlm --data-root <dir> --output <dir>
     python eval/run.py --answers <file> --benchmark pope --data-root <pope folder>
 
 --data-root is the folder of the benchmark; with several benchmarks, the folder that holds one
-folder for each (pope/, mmvp/, chair/, mmvp_vlm/, edits/, captions/).
+folder for each (pope/, mmvp/, chair/, mmvp_vlm/, edits/, captions/, …).
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from eval.asking import Decoding, Judge, Subject
 from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
-from eval.benchmarks.mmvp import Mmvp
+from eval.judging import Judging
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
 from eval.scoring import score_answers, score_models, score_towers
@@ -38,10 +40,14 @@ class RunArguments:
     data_root: Path
     output: Path | None
     model: str | None
+    endpoint: str | None
     tower: str | None
     answers: Path | None
+    endpoint: str | None
+    verdicts: Path | None
+    judge: str | None
+    judge_endpoint: str | None
     max_new_tokens: int | None
-    mmvp_labels: Literal["original", "corrected"]
     batch_size: int
 
 
@@ -53,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--model", help="directory (or hub id) of a LLaVA model")
+    subject.add_argument("--model", help="directory, hub id, or name at --endpoint, of a model")
     subject.add_argument("--tower", help="directory or open_clip name of a tower")
     subject.add_argument("--answers", type=Path, help="answers made before; no model is loaded")
     parser.add_argument(
@@ -62,25 +68,52 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the benchmark(s)")
     parser.add_argument("--output", type=Path, help="where answers and results are written")
     parser.add_argument("--max-new-tokens", type=int, help="instead of the benchmark's own limit")
-    parser.add_argument(
-        "--mmvp-labels",
-        choices=("original", "corrected"),
-        default="original",
-        help="corrected: swap the four labels that MMVP's released file has wrong",
-    )
+    judging = parser.add_mutually_exclusive_group()
+    judging.add_argument("--verdicts", type=Path, help="a judge's replies to the answers")
+    judging.add_argument("--judge", help="language model that judges, named as --model is")
+    for name in ("--endpoint", "--judge-endpoint"):
+        parser.add_argument(
+            name, metavar="URL", help="OpenAI-compatible server, http://…/v1; key: $OPENAI_API_KEY"
+        )
     parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
     arguments = RunArguments(**vars(parser.parse_args(argv)))
-    if arguments.answers is None and arguments.output is None:
-        parser.error("--output is needed with --model and --tower")
-    if arguments.answers is not None and len(arguments.benchmark) > 1:
-        parser.error("--answers belong to one benchmark; give one --benchmark")
-    if arguments.batch_size < 1 or (arguments.max_new_tokens or 1) < 1:
-        parser.error("--batch-size and --max-new-tokens must be at least 1")
+    contradiction = _contradiction(arguments)
+    if contradiction is not None:
+        parser.error(contradiction)
     return arguments
 
 
+def _contradiction(given: RunArguments) -> str | None:
+    """What is wrong with arguments that are right one by one."""
+    rules = (
+        (
+            given.answers is None and given.output is None,
+            "--output is needed with --model and --tower",
+        ),
+        (
+            (given.answers or given.verdicts) and len(given.benchmark) > 1,
+            "--answers and --verdicts belong to one benchmark; give one --benchmark",
+        ),
+        (
+            given.judge is not None and given.output is None,
+            "--output is needed with --judge: its verdicts are kept there",
+        ),
+        (
+            given.tower is not None and (given.judge or given.verdicts),
+            "--judge and --verdicts are for answers; a tower gives none",
+        ),
+        (given.endpoint and not given.model, "--endpoint goes with --model"),
+        (given.judge_endpoint and not given.judge, "--judge-endpoint goes with --judge"),
+        (
+            given.batch_size < 1 or (given.max_new_tokens or 1) < 1,
+            "--batch-size and --max-new-tokens must be at least 1",
+        ),
+    )
+    return next((message for broken, message in rules if broken), None)
+
+
 def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | TowerBenchmark]:
-    """The named benchmarks with the command line's options.
+    """The named benchmarks.
 
     Raises:
         ValueError: an unknown name, or a tower benchmark for a model and the reverse.
@@ -91,8 +124,6 @@ def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | Tower
         if isinstance(benchmark, TowerBenchmark) != (arguments.tower is not None):
             wanted = "--tower" if isinstance(benchmark, TowerBenchmark) else "--model or --answers"
             raise ValueError(f"benchmark {name!r} is run with {wanted}.")
-        if isinstance(benchmark, Mmvp):
-            benchmark = replace(benchmark, labels=arguments.mmvp_labels)
         chosen.append(benchmark)
     return chosen
 
@@ -119,20 +150,18 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
     others = [
         (b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, LanguageBenchmark)
     ]
+    judge = Judge(arguments.judge, arguments.judge_endpoint) if arguments.judge else None
+    judging = Judging(arguments.verdicts, judge, arguments.batch_size)
     if arguments.tower is not None:
         scored = score_towers(arguments.tower, towers)
     elif arguments.answers is not None:
-        scored = score_answers(arguments.answers, others)
+        scored = score_answers(arguments.answers, others, judging, arguments.output)
     else:
         assert arguments.model is not None
         assert arguments.output is not None
-        scored = score_models(
-            arguments.model,
-            others,
-            arguments.output,
-            arguments.max_new_tokens,
-            arguments.batch_size,
-        )
+        subject = Subject(arguments.model, arguments.endpoint)
+        decoding = Decoding(arguments.max_new_tokens, arguments.batch_size)
+        scored = score_models(subject, others, arguments.output, decoding, judging)
     results: list[tuple[Metrics, Result]] = []
     for benchmark, result in scored:
         if arguments.output is not None:
@@ -143,15 +172,19 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
 
 def metric_table(benchmark: Metrics, result: Result) -> Table:
     """All metrics of one result, shares in percent; headlines in bold."""
-    table = Table(title=f"{benchmark.title} · {len(result.units)} units", title_justify="left")
+    extent = result.provenance.get("answered", f"{len(result.units)} units")
+    decoding = result.provenance.get("decoding")
+    # Scores of captions hang on it; of answers from a file it is not known.
+    limit = f" · at most {decoding['max_new_tokens']} tokens" if isinstance(decoding, dict) else ""
+    table = Table(title=f"{benchmark.title} · {extent}{limit}", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in point_metrics(benchmark, result.units).items():
         kind = kind_of(benchmark, name)
         part = name.rpartition("/")[0]
-        text = (
-            "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else f"{value:.1f}"
-        )
+        # A count has no decimals to show, MME's points have two.
+        plain = f"{value:.2f}".removesuffix(".00")
+        text = "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else plain
         style = "bold" if name in benchmark.headlines else None
         table.add_row(f"{part}: {kind.title}" if part else kind.title, text, style=style)
     return table

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-from eval.answers import join_answers, read_answers
-from eval.benchmark import Described, LanguageBenchmark, Metrics, Question, TowerBenchmark
+from eval.answers import answers_by_id, join_answers
+from eval.asking import Decoding, Subject
+from eval.benchmark import (
+    Described,
+    JudgedBenchmark,
+    LanguageBenchmark,
+    Metrics,
+    Question,
+    TowerBenchmark,
+    Unit,
+)
 from eval.generate import generate_answers
-from eval.pictures import check_images
-from eval.provenance import data_hashes, file_hash, git_commit, model_hash, pictures_hash, versions
+from eval.judging import Judging, Verdicts, needs_judge, verdicts_of_file
+from eval.parts import processes
+from eval.pictures import check_images, picture_files
+from eval.provenance import (
+    data_hashes,
+    git_commit,
+    model_identity,
+    path_hash,
+    pictures_hash,
+    versions,
+)
 from eval.result import Result
 
 logger = logging.getLogger(__name__)
@@ -22,53 +39,71 @@ MADE_BY = ("model", "data", "pictures", "decoding")
 Scored = Iterator[tuple[Metrics, Result]]
 
 
-def score_answers(path: Path, benchmarks: Sequence[tuple[LanguageBenchmark, Path]]) -> Scored:
+def score_answers(
+    path: Path,
+    benchmarks: Sequence[tuple[LanguageBenchmark, Path]],
+    judging: Judging,
+    output: Path | None,
+) -> Scored:
     """Score answers that were made before."""
     for benchmark, root in benchmarks:
-        provenance = _provenance(benchmark, root) | {
-            "answers": {"file": path.name, "sha256": file_hash(path) if path.is_file() else None}
-        }
-        yield benchmark, _score(benchmark, root, benchmark.load(root), path, provenance)
+        provenance = _provenance(benchmark, root)
+        questions = benchmark.load(root)
+        pairs = benchmark.read_answers(path, questions)
+        answered, answers = join_answers(benchmark, questions, pairs, path)
+        provenance["answers"] = {"file": path.name, "sha256": path_hash(path)}
+        asked = _Asked(benchmark, root, questions, answered, answers, path)
+        yield benchmark, asked.result(provenance, judging, output)
 
 
 def score_models(
-    model: str,
+    subject: Subject,
     benchmarks: Sequence[tuple[LanguageBenchmark, Path]],
     output: Path,
-    max_new_tokens: int | None,
-    batch_size: int,
+    decoding: Decoding,
+    judging: Judging,
 ) -> Scored:
-    """Ask a model, then score; everything that can be refused is refused before it is loaded."""
-    _require_name(model)
-    asked: list[tuple[LanguageBenchmark, Path, list[Question]]] = []
-    for benchmark, root in benchmarks:
-        questions = benchmark.load(root)
-        check_images(root, [question.image for question in questions if question.image])
-        asked.append((benchmark, root, questions))
-    # Loads torch models; scoring a file of answers does without.
-    from mllm.chat import Chat
+    """Ask a model, then score; everything that can be refused is refused before it is loaded.
 
-    chat, identity = Chat(model), _identity(model)
+    Of several processes (eval.parts) all ask, model and judge alike, and the first gives results.
+    """
+    subject.require_name()
+    asked = [
+        (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
+    ]
+    model, identity = subject.open(), subject.identity()
     for benchmark, root, questions in asked:
-        limit = max_new_tokens or benchmark.max_new_tokens
+        limit = decoding.max_new_tokens or benchmark.max_new_tokens
         provenance = _provenance(benchmark, root) | {
             "model": identity,
             "decoding": {"strategy": "greedy", "max_new_tokens": limit},
-            "pictures": pictures_hash(root, [q.image for q in questions if q.image]),
+            "pictures": pictures_hash(root, picture_files(q.image for q in questions if q.image)),
             "prompt": questions[0].prompt,
         }
         path = output / f"{benchmark.name}.answers.jsonl"
         generate_answers(
-            chat,
+            model,
             root,
             questions,
             path,
             made_by={key: provenance[key] for key in MADE_BY},
             max_new_tokens=limit,
-            batch_size=batch_size,
+            batch_size=decoding.batch_size,
             title=benchmark.title,
         )
-        yield benchmark, _score(benchmark, root, questions, path, provenance)
+        answers = dict(answers_by_id(path, "question_id"))
+        made = _Asked(benchmark, root, questions, questions, answers, path)
+        result = made.result(provenance, judging, output)
+        if processes().is_main_process:
+            yield benchmark, result
+
+
+def _askable(benchmark: LanguageBenchmark, root: Path, judging: Judging) -> list[Question]:
+    """The questions, once everything is there that asking and scoring them needs."""
+    _require_judge(benchmark, judging)
+    questions = benchmark.load(root)
+    check_images(root, [question.image for question in questions if question.image])
+    return questions
 
 
 def score_towers(name: str, benchmarks: Sequence[tuple[TowerBenchmark, Path]]) -> Scored:
@@ -80,10 +115,10 @@ def score_towers(name: str, benchmarks: Sequence[tuple[TowerBenchmark, Path]]) -
     for benchmark, root in benchmarks:
         benchmark.files(root)
     tower = load_tower(name).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    identity = _identity(name)
+    identity = model_identity(name)
     for benchmark, root in benchmarks:
         units = benchmark.measure(tower, root)
-        pictures = {image.partition("#")[0] for unit in units for image in unit.images}
+        pictures = picture_files(image for unit in units for image in unit.images)
         provenance = _provenance(benchmark, root) | {
             "tower": identity,
             "pictures": pictures_hash(root, pictures),
@@ -91,19 +126,65 @@ def score_towers(name: str, benchmarks: Sequence[tuple[TowerBenchmark, Path]]) -
         yield benchmark, Result(benchmark.name, tuple(units), provenance, str(root))
 
 
-def _score(
-    benchmark: LanguageBenchmark,
-    root: Path,
-    questions: Sequence[Question],
-    path: Path,
-    provenance: dict[str, object],
-) -> Result:
-    answered, answers = join_answers(benchmark, questions, read_answers(path, benchmark), path)
-    if len(answered) < len(questions):
-        logger.info("%s: scoring the %d of %d questions that %s answers",
-                    benchmark.title, len(answered), len(questions), path.name)  # fmt: skip
-    units = benchmark.score(root, answered, answers)
-    return Result(benchmark.name, tuple(units), provenance, str(root))
+@dataclass(frozen=True)
+class _Asked:
+    """A benchmark's questions, those that were answered, and where the answers lie."""
+
+    benchmark: LanguageBenchmark
+    root: Path
+    questions: Sequence[Question]
+    answered: Sequence[Question]
+    answers: dict[str, str]
+    path: Path
+
+    def result(
+        self, provenance: dict[str, object], judging: Judging, output: Path | None
+    ) -> Result:
+        provenance["answered"] = f"{len(self.answered)} of {len(self.questions)} questions"
+        if len(self.answered) < len(self.questions):
+            logger.warning(
+                "%s: %s answers %s; what needs the others is not scored",
+                self.benchmark.title, self.path.name, provenance["answered"],
+            )  # fmt: skip
+        units = self._units(provenance, judging, output)
+        return Result(self.benchmark.name, tuple(units), provenance, str(self.root))
+
+    def _units(
+        self, provenance: dict[str, object], judging: Judging, output: Path | None
+    ) -> list[Unit]:
+        given = (self.root, self.answered, self.answers)
+        if not isinstance(self.benchmark, JudgedBenchmark):
+            return self.benchmark.score(*given)
+        verdicts = self._verdicts(self.benchmark, judging, output)
+        provenance["judge"] = {"name": "none, a rule"} if verdicts is None else verdicts.judge
+        if verdicts is None:
+            return self.benchmark.score(*given)
+        provenance["verdicts"] = {"file": verdicts.file.name, "sha256": path_hash(verdicts.file)}
+        return self.benchmark.score_verdicts(*given, verdicts.replies)
+
+    def _verdicts(
+        self, benchmark: JudgedBenchmark, judging: Judging, output: Path | None
+    ) -> Verdicts | None:
+        # Before a file of answers could pass for one of verdicts: both hold texts.
+        _require_judge(benchmark, judging)
+        to_judge = benchmark.judge_questions(self.root, self.answered, self.answers)
+        if judging.judge is not None:
+            assert output is not None
+            path = output / f"{benchmark.name}.verdicts.jsonl"
+            return judging.ask(benchmark, self.root, to_judge, path)
+        # Released files may hold answers and verdicts side by side.
+        path = judging.file or self.path
+        verdicts = verdicts_of_file(benchmark, path, to_judge, self.questions)
+        if verdicts is None and judging.file is not None:
+            raise ValueError(f"{path}: holds no verdicts on {benchmark.title}; check --verdicts.")
+        return verdicts
+
+
+def _require_judge(benchmark: LanguageBenchmark, judging: Judging) -> None:
+    if not isinstance(benchmark, JudgedBenchmark) or not benchmark.judge_required:
+        return
+    if judging.file is None and judging.judge is None:
+        raise needs_judge(benchmark.title)
 
 
 def _provenance(benchmark: Described, root: Path) -> dict[str, object]:
@@ -113,20 +194,3 @@ def _provenance(benchmark: Described, root: Path) -> dict[str, object]:
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-def _require_name(model: str) -> None:
-    if Path(model).is_dir():
-        return
-    try:
-        validate_repo_id(model)
-    except HFValidationError as error:
-        raise FileNotFoundError(
-            f"{model}: no such directory, and no hub id either; check --model."
-        ) from error
-
-
-def _identity(name: str) -> dict[str, str | None]:
-    """Name as given, and the hash of its files where it is a directory here."""
-    directory = Path(name)
-    return {"name": name, "sha256": model_hash(directory) if directory.is_dir() else None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -46,7 +46,10 @@ class Answerer:
     def answer_batch(self, pairs: Sequence[Question], *, max_new_tokens: int = 256) -> list[str]:
         """Answers to several questions, decoded together; pictures and pure text may be mixed."""
         inputs = self._inputs([[question_message(image, text)] for image, text in pairs])
-        generated = self._generate(inputs, max_new_tokens=max_new_tokens)
+        return self._said(inputs, max_new_tokens=max_new_tokens)
+
+    def _said(self, inputs: Mapping[str, Any], **settings: Any) -> list[str]:
+        generated = self._generate(inputs, **settings)
         spoken = generated[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(spoken, skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -58,7 +61,7 @@ class Answerer:
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
     @torch.inference_mode()
-    def _generate(self, inputs: BatchFeature | BatchEncoding, **settings: Any) -> torch.Tensor:
+    def _generate(self, inputs: Mapping[str, Any], **settings: Any) -> torch.Tensor:
         # Checkpoints bring settings of their own, and many of those draw.
         generate = cast("Any", self.model).generate
         return generate(**inputs, do_sample=False, num_beams=1, **settings)

@@ -1,5 +1,5 @@
-"""Talking to a LLaVA directory. Template, stop tokens and preprocessing come from the checkpoint
-alone."""
+"""Talking to a LLaVA directory, or asking any vision-language model. Template, stop tokens and
+preprocessing come from the checkpoint alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import (
+    AutoModelForImageTextToText,
     AutoProcessor,
+    LlavaConfig,
     LlavaForConditionalGeneration,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -20,10 +22,11 @@ from transformers import (
 
 from mllm.adapters import has_adapters, open_adapted
 from mllm.answerer import Answerer, Message
-from mllm.directory import require_llava
+from mllm.directory import model_type, require_llava
+from mllm.picture_prefix import PrefixAnswerer
 
 
-class Chat(Answerer):
+class Chat(PrefixAnswerer):
     """A loaded LLaVA that answers questions, with or without a picture, greedily."""
 
     def __init__(self, directory: str | Path, device: str | None = None) -> None:
@@ -37,8 +40,7 @@ class Chat(Answerer):
             ValueError: the directory holds no LLaVA model or no chat template, or adapters of one
                 that is not there.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        settings: dict[str, Any] = {"dtype": "auto", "device_map": device}
+        settings = _placed(device)
         if has_adapters(directory):
             model: Any = open_adapted(directory, **settings)
         else:
@@ -87,6 +89,30 @@ class Chat(Answerer):
             thread.join()
         if failures:
             raise failures[0]
+
+
+def open_answerer(name: str | Path, device: str | None = None) -> Answerer:
+    """Any vision-language model of transformers, in the precision it was saved in: a LLaVA, or
+    adapters of one, looks at a picture once (`Chat`); another is asked the plain way.
+
+    Raises ValueError if it is no such model, or has no chat template.
+    """
+    if has_adapters(name) or model_type(name) == LlavaConfig.model_type:
+        return Chat(name, device)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(name, **_placed(device))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} holds a {model_type(name)!r} model, which transformers does not know as a "
+            f"vision-language model ({str(error).splitlines()[0]}); check the name."
+        ) from error
+    processor = AutoProcessor.from_pretrained(name)
+    return Answerer(model, processor, processor.tokenizer)
+
+
+def _placed(device: str | None) -> dict[str, Any]:
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return {"dtype": "auto", "device_map": device}
 
 
 class _Stop(StoppingCriteria):

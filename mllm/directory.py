@@ -9,10 +9,10 @@ from pathlib import Path
 from transformers import LlavaConfig
 
 
-def require_llava(directory: str | Path) -> None:
-    """Raise ValueError unless `directory` (or hub id) holds a LLaVA model.
+def model_type(directory: str | Path) -> str | None:
+    """What kind of model a directory (or hub id) holds, in transformers' words.
 
-    transformers would only warn, and make a 7 B LLaVA of random weights.
+    Raises ValueError if it holds none.
     """
     folder = Path(directory)
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -27,9 +27,18 @@ def require_llava(directory: str | Path) -> None:
             f"{directory} is neither a LLaVA directory nor a model that the hub gives: run "
             f"training/pretrain_projector.py first, or check the name ({error})"
         ) from error
-    if settings.get("model_type") != LlavaConfig.model_type:
+    return settings.get("model_type")
+
+
+def require_llava(directory: str | Path) -> None:
+    """Raise ValueError unless `directory` (or hub id) holds a LLaVA model.
+
+    transformers would only warn, and make a 7 B LLaVA of random weights.
+    """
+    found = model_type(directory)
+    if found != LlavaConfig.model_type:
         raise ValueError(
-            f"{directory} holds a {settings.get('model_type')!r} model, not LLaVA: give the output "
+            f"{directory} holds a {found!r} model, not LLaVA: give the output "
             "directory of training/finetune.py, or assemble one with training/pretrain_projector.py"
         )
 

@@ -70,6 +70,23 @@ def test_layers(path: Path) -> None:
     assert "tests" not in imported(path)
 
 
+# Packages and functions that fetch files by address. What opens a model may ask the hub for it;
+# data of benchmarks is fetched by scripts/fetch_benchmarks.py, before.
+FETCHERS = {"aiohttp", "fsspec", "httpx", "httpx2", "requests", "urllib", "urllib3", "wget"}
+FETCHING = {"hf_hub_download", "http_get", "load_dataset", "snapshot_download"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name(p).startswith("eval/")], ids=name)
+def test_an_evaluation_fetches_nothing(path: Path) -> None:
+    assert not imported(path) & (FETCHERS | {"scripts"})
+    used = {
+        node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else
+        node.name if isinstance(node, ast.alias) else ""
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    }  # fmt: skip
+    assert not used & FETCHING
+
+
 def test_eval_is_never_imported_bare() -> None:
     """`import eval` would shadow the builtin; `from eval.x import y` does not."""
     for path in FILES:

@@ -1,22 +1,26 @@
 """CHAIR: objects that a caption names and the picture does not have (Rohrbach et al. 2018).
 
 The original rule of LisaAnne/Hallucination, over COCO-format annotations. What a caption mentions
-is read by eval/benchmarks/coco_objects.py; here are the ground truth and the counts.
+is read by eval/benchmarks/coco_objects.py; here are the ground truth and the counts. A caption
+counts as it is: a last sentence that the token limit cut off stays (OPERA's chair.py keeps it too;
+dropping it lowers the scores).
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.benchmark import Counts, Kind, Question, Unit, ratio
-from eval.benchmarks.coco_objects import ObjectReader
+from eval.answers import answers_by_id, some
+from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
+from eval.benchmarks.coco_objects import ObjectReader, singular_words
 from eval.pictures import image_folder
 
 PROMPT = "Please describe this image in detail."  # the protocol of OPERA, PAI and VCD
@@ -42,16 +46,22 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Chair:
-    """CHAIR. Question ids are COCO image ids. Scores depend strongly on `max_new_tokens`."""
+    """CHAIR. Question ids are COCO image ids. Scores depend strongly on `max_new_tokens`.
+
+    `words_of` is the rule that takes words to their base form. `drawn` makes it the protocol of
+    OPERA, PAI and VCD: that many of the annotated pictures, and captions within the limit. Those
+    papers shuffle a folder in the order of its file system, so nobody can draw theirs again; here
+    they are the pictures whose ids have the smallest sha256, the same wherever val2014 is.
+    """
 
     max_new_tokens: int = 512
     name: str = "chair"
     title: str = "CHAIR"
     folder: str = "chair"
     parser: str = "chair-original-1"
-    answer_keys: tuple[str, ...] = ("image_id", "question_id")
-    answers_select: bool = True
     headlines: tuple[str, ...] = ("chair_i", "chair_s")
+    words_of: Callable[[str], list[str]] = singular_words
+    drawn: int | None = None
 
     @property
     def kinds(self) -> Mapping[str, Kind]:
@@ -64,6 +74,11 @@ class Chair:
             raise FileNotFoundError(f"{synonyms}: no such file; CHAIR reads objects with it.")
         if (root / INSTANCES).is_file() and (root / CAPTIONS).is_file():
             return [synonyms, root / INSTANCES, root / CAPTIONS]
+        if self.words_of is not singular_words or self.drawn is not None:
+            raise FileNotFoundError(
+                f"{root}: {self.title} needs {INSTANCES} and {CAPTIONS}: files of objects are "
+                "made by the original rule, and do not say which pictures are val2014's."
+            )
         ready = sorted([*root.glob("*objects*.json"), *root.glob("*objects*.json.gz")])
         if len(ready) != 1:
             raise FileNotFoundError(
@@ -73,11 +88,18 @@ class Chair:
         return [synonyms, ready[0]]
 
     def load(self, root: Path) -> list[Question]:
-        """One question per picture on disk; all annotated pictures where there is no folder."""
+        """One question per picture on disk; all annotated pictures where there is no folder.
+
+        The drawn ones are asked about whether they are on disk or not.
+        """
         truth = self._truth(root)
         folder = image_folder(root, ("images", "val2014"))
         present = {path.name for path in (root / folder).glob("*")}
-        names = {i: name for i, name in truth.file_names.items() if not present or name in present}
+        names = truth.file_names
+        if self.drawn is not None:
+            names = {i: names[i] for i in draw(list(names), self.drawn)}
+        elif present:
+            names = {i: name for i, name in names.items() if name in present}
         if not names:
             raise FileNotFoundError(f"{root / folder}: holds no annotated picture.")
         return [
@@ -85,11 +107,32 @@ class Chair:
             for i, name in names.items()
         ]
 
+    def part(self, question: Question) -> str:
+        """Any set of pictures makes a CHAIR score; a draw is one set."""
+        return question.id if self.drawn is None else ""
+
+    def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
+        """By image id.
+
+        Raises:
+            ValueError: captions that the protocol's limit does not let a model write.
+        """
+        pairs = answers_by_id(path, "image_id", "question_id")
+        # A word has one token at least.
+        long = [i for i, caption in pairs if len(caption.split()) > self.max_new_tokens]
+        if self.drawn is not None and long:
+            raise ValueError(
+                f"{path}: {len(long)} captions have more than {self.max_new_tokens} words, so "
+                f"they were not made with {self.max_new_tokens} new tokens: {some(long)}; score "
+                "them as --benchmark chair."
+            )
+        return pairs
+
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Unit]:
         """One unit per caption."""
-        reader = ObjectReader.from_file(root / "synonyms.txt")
+        reader = ObjectReader.from_file(root / "synonyms.txt", self.words_of)
         return [_unit(question, answers[question.id], reader) for question in questions]
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
@@ -105,7 +148,21 @@ class Chair:
         files = self.files(root)
         if len(files) == 2:
             return _ready_objects(files[1])
-        return coco_objects(files[1], files[2], ObjectReader.from_file(files[0]))
+        return coco_objects(files[1], files[2], ObjectReader.from_file(files[0], self.words_of))
+
+
+def draw(ids: Sequence[str], count: int) -> list[str]:
+    """The ids with the smallest sha256, in that order.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    if len(ids) < count:
+        raise ValueError(
+            f"{INSTANCES} has {len(ids)} pictures, and {count} are drawn; take val2014's file, or "
+            "--benchmark chair for pictures of your own."
+        )
+    return sorted(ids, key=lambda i: hashlib.sha256(i.encode()).hexdigest())[:count]
 
 
 def _read_json(path: Path) -> Any:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from nltk.tokenize import NLTKWordTokenizer
-from textblob.en.inflect import singularize
-
-# The original tokenises with nltk.word_tokenize: Punkt sentences, then this tokenizer, which
-# parts a final full stop from its word at the end of a sentence only. Punkt's data is no Python
-# package, and where sentences end matters for nothing else here, so they are split by rule:
-# at blanks after . ? !, also with a closing quote or bracket between.
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s+|(?<=[.?!][\"')\]”])\s+")
-_TOKENIZER = NLTKWordTokenizer()
+from eval.benchmarks.caption_words import singular, tokens
 
 _KEPT = (
     "motor bike",
@@ -49,8 +39,9 @@ _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "
 _ANIMALS += ("animal", "cub")
 
 
-def _double_words() -> dict[str, str]:
-    pairs = {word: word for word in _KEPT}
+def double_words(kept: Iterable[str]) -> dict[str, str]:
+    """Two words that are read as one -> what they are read as; `kept` stand for themselves."""
+    pairs = {word: word for word in kept}
     for animal in _ANIMALS:
         pairs |= {f"baby {animal}": animal, f"adult {animal}": animal}
     # textblob, like CLiPS pattern, makes "glas" of "glass".
@@ -63,49 +54,43 @@ def _double_words() -> dict[str, str]:
     }
 
 
-_DOUBLE_WORDS = _double_words()
-# textblob's rules are a port of the CLiPS pattern ones that the original imports.
-_singular = lru_cache(maxsize=100_000)(singularize)
+_DOUBLE_WORDS = double_words(_KEPT)
 
 
-def _tokens(caption: str) -> list[str]:
-    return [
-        _singular(token)
-        for sentence in _SENTENCE_END.split(caption.lower())
-        for token in _TOKENIZER.tokenize(sentence)
-    ]
-
-
-def _merged(tokens: list[str]) -> list[str]:
-    """Tokens with the listed double words put together, from left to right."""
-    merged: list[str] = []
-    position = 0
-    while position < len(tokens):
-        double = _DOUBLE_WORDS.get(" ".join(tokens[position : position + 2]))
-        merged.append(tokens[position] if double is None else double)
-        position += 1 if double is None else 2
-    return merged
+def singular_words(caption: str) -> list[str]:
+    """The original's words: all tokens in lower case and singular, verbs too."""
+    return [singular(token) for token in tokens(caption.lower())]
 
 
 class ObjectReader:
     """Reads object mentions with one table of synonyms."""
 
-    def __init__(self, node_of: Mapping[str, str]) -> None:
-        """`node_of`: a word as captions say it -> the object's name."""
+    def __init__(
+        self,
+        node_of: Mapping[str, str],
+        words_of: Callable[[str], list[str]],
+        doubles: Mapping[str, str] = _DOUBLE_WORDS,
+    ) -> None:
+        """
+        Args:
+            node_of: a word as captions say it -> the object's name.
+            words_of: a caption's words in their base form.
+            doubles: two words that are read as one -> what they are read as.
+        """
         self._node_of = node_of
+        self._words_of = words_of
+        self._doubles = doubles
 
     @classmethod
-    def from_file(cls, path: Path) -> ObjectReader:
+    def from_file(
+        cls, path: Path, words_of: Callable[[str], list[str]] = singular_words
+    ) -> ObjectReader:
         """Read synonyms.txt: one object a line, its name first, split on comma and blank.
 
         Quirks of the file are kept as everybody keeps them: entries with a leading blank or a
         capital never match.
         """
-        node_of: dict[str, str] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
-            words = line.strip().split(", ")
-            node_of |= {word: words[0] for word in words}
-        return cls(node_of)
+        return cls(nodes_of_file(path), words_of)
 
     def node(self, word: str) -> str:
         """The object that a category's name stands for.
@@ -119,7 +104,28 @@ class ObjectReader:
 
     def mentions(self, caption: str) -> list[str]:
         """Objects in order of mention, each as often as it is mentioned."""
-        words = _merged(_tokens(caption))
-        if "toilet" in words:
-            words = [word for word in words if word != "seat"]
-        return [self._node_of[word] for word in words if word in self._node_of]
+        return [node for _, node in self.known([w for w, _ in self.pairs(self._words_of(caption))])]
+
+    def pairs(self, words: Sequence[str]) -> list[tuple[str, bool]]:
+        """Words with the double words put together, from left to right; True for these."""
+        merged: list[tuple[str, bool]] = []
+        position = 0
+        while position < len(words):
+            double = self._doubles.get(" ".join(words[position : position + 2]))
+            merged.append((words[position], False) if double is None else (double, True))
+            position += 1 if double is None else 2
+        return merged
+
+    def known(self, words: Sequence[str]) -> list[tuple[str, str]]:
+        """(word, object) for the words of the table; the toilet's seat is no chair."""
+        kept = [word for word in words if word != "seat" or "toilet" not in words]
+        return [(word, self._node_of[word]) for word in kept if word in self._node_of]
+
+
+def nodes_of_file(path: Path) -> dict[str, str]:
+    """A table of synonyms as its file has it: each word -> the first of its line."""
+    nodes: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.strip().split(", ")
+        nodes |= {word: words[0] for word in words}
+    return nodes

@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from eval.benchmark import Counts, Kind, Question, Unit, ratio
+from eval.answers import answers_by_id
+from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 
 HEADER = ["Question", "Options", "Correct Answer"]
 # evaluate_mllm.py asks question, blank, options; the last line is Cambrian's (mmvp_eval.py).
@@ -84,20 +84,18 @@ def careful_choice(answer: str, options: tuple[str, str]) -> str | None:
 
 @dataclass(frozen=True)
 class Mmvp:
-    """MMVP with the letter rule. `labels="corrected"` swaps four labels of the released file."""
+    """MMVP with the letter rule. `corrected` swaps four labels of the released file."""
 
-    labels: Literal["original", "corrected"] = "original"
     name: str = "mmvp"
     title: str = "MMVP"
+    corrected: bool = False
     folder: str = "mmvp"
     max_new_tokens: int = 1024  # evaluate_mllm.py
-    answer_keys: tuple[str, ...] = ("question_id",)
-    answers_select: bool = False
     headlines: tuple[str, ...] = ("pair_accuracy", "question_accuracy")
 
     @property
     def parser(self) -> str:
-        return f"mmvp-letter-1, {self.labels} labels"
+        return f"mmvp-letter-1, {'corrected' if self.corrected else 'original'} labels"
 
     @property
     def kinds(self) -> Mapping[str, Kind]:
@@ -121,6 +119,12 @@ class Mmvp:
             )
             for row in self._rows(root)
         ]
+
+    def part(self, question: Question) -> str:
+        return ""
+
+    def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
+        return answers_by_id(path, "question_id")
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -147,12 +151,12 @@ class Mmvp:
     def _rows(self, root: Path) -> list[Row]:
         path = self.files(root)[0]
         rows = read_questions(path)
-        if self.labels == "original":
+        if not self.corrected:
             return rows
         if rows_digest(rows) != RELEASED_ROWS:
             raise ValueError(
                 f"{path}: corrected labels are known for MMVP's released file only, and this is "
-                "another one; use --mmvp-labels original."
+                "another one; use --benchmark mmvp."
             )
         return [
             Row(r.number, r.question, r.options_text, r.options, "ba"["ab".index(r.label)])

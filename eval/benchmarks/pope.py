@@ -1,7 +1,9 @@
 """POPE: does the model see objects that are not there? (Li et al. 2023, RUCAIBox/POPE)
 
-Questions are the official files, `coco_pope_{random,popular,adversarial}.json`, as JSON lines or
-as one array. Answers are read twice: by the official rule, which calls everything without a
+Questions are the official files, `coco_pope_{random,popular,adversarial}.json` (and the A-OKVQA and
+GQA ones), as JSON lines or as one array. The COCO files exist in two versions that do not compare:
+LLaVA's (2,910 random questions, some spelt "imange") and today's (3,000); a result's data hashes
+say which it is. Answers are read twice: by the official rule, which calls everything without a
 "no" a yes, and carefully, where an answer that says neither (or both) is unreadable.
 """
 
@@ -15,15 +17,13 @@ from typing import Literal
 
 import numpy as np
 
-from eval.answers import read_json_rows
-from eval.benchmark import Counts, Kind, Question, Unit, ratio
+from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
+from eval.benchmarks.pope_answers import ID_OFFSET, SPLITS, read_answers
 from eval.pictures import image_folder
+from eval.rows import read_json_rows
 
 Verdict = Literal["yes", "no"]
 
-SPLITS = ("random", "popular", "adversarial")
-# LLaVA's llava_pope_test.jsonl numbers the three files in one row of ids by adding these.
-ID_OFFSET = {"adversarial": 0, "random": 10_000_000, "popular": 20_000_000}
 SUFFIX = "\nAnswer the question using a single word or phrase."
 
 KINDS = {
@@ -66,16 +66,18 @@ def _outcome(verdict: Verdict, label: str) -> str:
 
 @dataclass(frozen=True)
 class Pope:
-    """POPE on the three COCO splits. Positive class: yes. Headline: mean F1 of the splits."""
+    """POPE's three splits over one set of pictures. Positive class: yes. Headline: mean F1.
+
+    `prefix`: what the names of the question files begin with. `pictures`: folders to look in.
+    """
 
     name: str = "pope"
     title: str = "POPE"
     folder: str = "pope"
     prefix: str = "coco_pope"
+    pictures: tuple[str, ...] = ("images", "val2014")
     parser: str = "pope-official-1"
     max_new_tokens: int = 128  # the default of LLaVA's model_vqa_loader.py
-    answer_keys: tuple[str, ...] = ("question_id",)
-    answers_select: bool = False
     headlines: tuple[str, ...] = ("mean_f1", "mean_accuracy")
 
     @property
@@ -95,7 +97,7 @@ class Pope:
 
     def load(self, root: Path) -> list[Question]:
         """All questions, ids as LLaVA numbers them."""
-        folder = image_folder(root, ("images", "val2014"))
+        folder = image_folder(root, self.pictures)
         questions: list[Question] = []
         for split, path in zip(SPLITS, self.files(root), strict=True):
             for number, row in enumerate(read_json_rows(path), start=1):
@@ -110,6 +112,12 @@ class Pope:
             seen.add(question.id)
         return questions
 
+    def part(self, question: Question) -> str:
+        return question.category
+
+    def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
+        return read_answers(path, questions)
+
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Unit]:
@@ -118,12 +126,13 @@ class Pope:
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         """Per split, and the unweighted means that papers quote."""
-        by_split = {
-            s: _split_metrics(sums, s) for s in SPLITS if any(k.startswith(f"{s}/") for k in sums)
-        }
+        by_split = {s: _split_metrics(sums, s) for s in SPLITS if f"{s}/n" in sums}
+        # A mean over some of the splits would pass for POPE's.
         means = {
-            "mean_f1": np.mean([m["f1"] for m in by_split.values()], axis=0),
-            "mean_accuracy": np.mean([m["accuracy"] for m in by_split.values()], axis=0),
+            f"mean_{name}": np.mean([by_split[s][name] for s in SPLITS], axis=0)
+            if len(by_split) == len(SPLITS)
+            else np.full_like(next(iter(sums.values())), np.nan)
+            for name in ("f1", "accuracy")
         }
         return means | {f"{s}/{k}": v for s, m in by_split.items() for k, v in m.items()}
 

@@ -10,6 +10,22 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.eval.judged_roots import llava_bench_root, mmhal_root, objhal_root
+from tests.eval.mmbench_roots import mmbench_cn_root, mmbench_en_root
+from tests.eval.mme_root import mme_root
+from tests.eval.naturalbench_root import naturalbench_root
+
+# Fixtures that stand in modules of their own.
+__all__ = [
+    "llava_bench_root",
+    "mmbench_cn_root",
+    "mmbench_en_root",
+    "mme_root",
+    "mmhal_root",
+    "naturalbench_root",
+    "objhal_root",
+]
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "benchmarks"
 SPLITS = ("random", "popular", "adversarial")
 
@@ -110,4 +126,80 @@ def chair_root(tmp_path: Path) -> Path:
     (root / "annotations/captions_val2014.json").write_text(json.dumps({"annotations": captions}))
     for image in images:
         save_picture(root / "images" / str(image["file_name"]))
+    return root
+
+
+@pytest.fixture
+def hallusionbench_root(tmp_path: Path) -> Path:
+    """Seven questions: VD_illusion_0 with two figures of two each (the second edited), VS_chart_0
+    with one question to no figure, to figure 1 and to the edited figure 2.
+    """
+    root = tmp_path / "hallusionbench"
+    rows = [
+        ("VD", "illusion", "1", "0", "0", "Are they equal?", "1"),
+        ("VD", "illusion", "1", "0", "1", "Is A longer?", "0"),
+        ("VD", "illusion", "2", "1", "0", "Are they equal?", "0"),
+        ("VD", "illusion", "2", "1", "1", "Is A longer?", "1"),
+        ("VS", "chart", "0", "0", "0", "Is Oslo the largest?", "0"),
+        ("VS", "chart", "1", "1", "0", "Is Oslo the largest?", "1"),
+        ("VS", "chart", "2", "2", "0", "Is Oslo the largest?", "0"),
+    ]
+    data = [
+        {
+            **{"category": category, "subcategory": subcategory, "visual_input": visual},
+            **{"set_id": "0", "figure_id": figure, "sample_note": "", "question_id": question},
+            **{"question": text, "gt_answer_details": f"Truth {number}.", "gt_answer": label},
+            "filename": None if visual == "0" else f"./{category}/{subcategory}/0_{figure}.png",
+        }
+        for number, (category, subcategory, visual, figure, question, text, label) in enumerate(
+            rows
+        )
+    ]
+    root.mkdir()
+    (root / "HallusionBench.json").write_text(json.dumps(data), encoding="utf-8")
+    for row in data:
+        if row["filename"]:
+            save_picture(root / "hallusion_bench" / str(row["filename"]))
+    return root
+
+
+AMBER_TYPES = {
+    1: "generative",
+    2: "generative",
+    3: "discriminative-attribute-state",
+    4: "discriminative-attribute-state",
+    5: "discriminative-attribute-number",
+    6: "discriminative-attribute-number",
+    7: "discriminative-attribute-action",
+    8: "discriminative-attribute-action",
+    9: "discriminative-hallucination",
+    10: "discriminative-relation",
+    11: "relation",
+}
+
+
+@pytest.fixture
+def amber_root(tmp_path: Path) -> Path:
+    """Two captions and nine questions; the yes-questions are 3, 5, 7 and 10."""
+    root = tmp_path / "amber"
+    truths: dict[int, dict[str, object]] = {
+        i: {"truth": "yes" if i in (3, 5, 7, 10) else "no"} for i in range(3, 12)
+    }
+    truths[1] = {"truth": ["person", "dog"], "hallu": ["cat", "car"]}
+    truths[2] = {"truth": ["tree"], "hallu": ["bird"]}
+    relation = {"person": ["man", "people"], "dog": [], "cat": ["kitten"], "car": ["vehicle"]}
+    relation |= {"tree": ["bush"], "bird": [], "light": [], "glass": [], "can": []}
+    (root / "query").mkdir(parents=True)
+    annotations = [{"id": i, "type": kind} | truths[i] for i, kind in AMBER_TYPES.items()]
+    (root / "annotations.json").write_text(json.dumps(annotations))
+    (root / "relation.json").write_text(json.dumps(relation))
+    (root / "safe_words.txt").write_text("orange\nlight")
+    queries = [
+        {"id": i, "image": f"AMBER_{i % 2 + 1}.jpg", "query": f"Is it {i}?"} for i in AMBER_TYPES
+    ]
+    for query in queries[:2]:
+        query["query"] = "Describe this image."
+    (root / "query/query_all.json").write_text(json.dumps(queries))
+    for number in (1, 2):
+        save_picture(root / "image" / f"AMBER_{number}.jpg")
     return root

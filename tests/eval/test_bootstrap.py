@@ -10,9 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
+from eval.benchmark import Metrics
 from eval.benchmarks.pope import Pope
-from eval.bootstrap import cluster_sums, paired_intervals, resampled_sums, sign_test
+from eval.bootstrap import (
+    Interval,
+    bootstrap_p,
+    cluster_sums,
+    holm,
+    percentile_interval,
+    resampled_metrics,
+    resampled_sums,
+    sign_test,
+)
 from eval.tower.edits import Edits
+
+
+def paired_intervals(
+    benchmark: Metrics,
+    names: list[str],
+    before_SKC: np.ndarray,
+    after_SKC: np.ndarray,
+    resamples: int = 10_000,
+    seed: int = 1,
+) -> dict[str, Interval]:
+    both = np.stack([before_SKC, after_SKC])
+    before, after = resampled_metrics(benchmark, names, both, resamples, seed)
+    return {name: percentile_interval(after[name] - before[name]) for name in before}
 
 
 def test_cluster_sums_by_hand() -> None:
@@ -29,6 +52,16 @@ def test_every_resample_has_as_many_rows(rows: int) -> None:
     # The mean of a resample is the sample's, give or take its standard error.
     spread = np.arange(rows).std() / math.sqrt(rows * 2500) + 1e-9
     assert abs(sums[:, 1].mean() / rows - (rows - 1) / 2) < 5 * spread
+
+
+def test_equal_clusters_are_drawn_as_if_one_by_one() -> None:
+    """Sums over 40 clusters of two kinds are binomial, as if each had been drawn by itself."""
+    counts = np.repeat([[1.0, 0.0], [1.0, 1.0]], [30, 10], axis=0)
+    sums = resampled_sums(counts[None], 40_000, seed=2)
+    assert (sums[:, 0] == 40).all()
+    for k in (5, 10, 15):
+        expected = math.comb(40, k) * 0.25**k * 0.75 ** (40 - k)
+        assert (sums[:, 1] == k).mean() == pytest.approx(expected, abs=0.006)
 
 
 def test_same_seed_same_resamples() -> None:
@@ -159,3 +192,62 @@ def test_mcnemar_is_the_binomial_sum(pairs: list[tuple[bool, bool]]) -> None:
     tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1)) / 2**changed
     assert (found.better, found.worse) == (better, worse)
     assert found.p == pytest.approx(min(1, 2 * tail))
+
+
+def test_bootstrap_p_by_hand() -> None:
+    # 3 of 99 resamples are not above zero, one of them is zero: 2 * (3 + 1) / (99 + 1).
+    draws = np.array([-1.0, -2.0, 0.0] + [1.0] * 96)
+    assert bootstrap_p(draws) == pytest.approx(0.08)
+    assert bootstrap_p(-draws) == pytest.approx(0.08)
+    assert bootstrap_p(np.zeros(99)) == 1
+    assert bootstrap_p(np.append(draws, math.nan)) == pytest.approx(0.08)
+    assert bootstrap_p(np.ones(99)) == pytest.approx(0.02)
+    assert math.isnan(bootstrap_p(np.array([math.nan])))
+
+
+def test_bootstrap_p_is_the_normal_test_s_for_a_mean() -> None:
+    generator = np.random.default_rng(3)
+    change = generator.normal(0.13, 1, 400)
+    change += 0.1 - change.mean()  # z = 0.1 / (s / 20), whose p is about 0.05
+    z = 0.1 / (change.std() / 20)
+    expected = math.erfc(z / 2**0.5)
+    draws = change[generator.integers(0, 400, (20_000, 400))].mean(axis=1)
+    assert bootstrap_p(draws) == pytest.approx(expected, abs=0.008)
+
+
+def test_bootstrap_p_rejects_as_often_as_it_says() -> None:
+    """Where nothing differs about one experiment in twenty has p < 0.05."""
+    generator = np.random.default_rng(12)
+    found = 0
+    for seed in range(300):
+        before, after = ((generator.random(200) < 0.5).astype(float) for _ in range(2))
+        both = np.stack([edit_counts(before)[None], edit_counts(after)[None]])
+        one, other = resampled_metrics(Edits(), NAMES, both, 400, seed)
+        found += bootstrap_p(other["all_four"] - one["all_four"]) < 0.05
+    assert 4 <= found <= 28
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") of R by hand: 0.005*4, 0.01*3, 0.03*2, 0.04.
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02], [0.02]),
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([0.01, 0.01, 0.5], [0.03, 0.03, 0.5]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(raw: list[float], expected: list[float]) -> None:
+    assert holm(raw) == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_rejects_as_the_step_down_procedure(p_values: list[float]) -> None:
+    """Holm 1979: go up the sorted p-values, stop at the first above level / (tests left)."""
+    level, rejected = 0.05, set()
+    for step, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[i] * (len(p_values) - step) >= level:
+            break
+        rejected.add(i)
+    assert {i for i, p in enumerate(holm(p_values)) if p < level} == rejected

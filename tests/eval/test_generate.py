@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from eval.benchmark import Question
-from eval.generate import generate_answers, length_buckets
+from eval.generate import generate_answers, plan
 
 MADE_BY: dict[str, object] = {"model": {"sha256": "m"}, "data": {"q": "d"}}
 
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def questions(count: int, image: str | None = "a.png") -> list[Question]:
-    return [Question(str(n), "x" * (1 + n % 3), image, "", "") for n in range(count)]
+    return [Question(str(n), "x" * (1 + n % 3) + str(n), image, "", "") for n in range(count)]
 
 
 def ask(model: Parrot, root: Path, count: int, made_by: dict[str, object] = MADE_BY) -> Path:
@@ -58,17 +58,63 @@ def answers(path: Path) -> dict[str, str]:
     return {row["question_id"]: row["text"] for row in rows}
 
 
-def test_buckets_hold_equal_lengths_and_everything_once() -> None:
-    batches = length_buckets(questions(10), 4)
-    assert [len(batch) for batch in batches] == [4, 4, 2]
-    lengths = [len(question.prompt) for batch in batches for question in batch]
-    assert lengths == sorted(lengths)
-    assert sorted(q.id for batch in batches for q in batch) == sorted(map(str, range(10)))
+def test_batches_are_whole_pictures_of_about_equal_questions() -> None:
+    asked = [
+        ("a", "xxxx"),
+        ("b", "x"),
+        ("c", "xxx"),
+        (None, "x"),
+        ("a", "x"),
+        ("c", "xx"),
+        ("d", "xx"),
+    ]
+    assert plan(asked, 3) == [
+        [("b", "x"), ("d", "xx")],
+        [("c", "xxx"), ("c", "xx")],
+        [("a", "xxxx"), ("a", "x"), (None, "x")],
+    ]
+
+
+def test_a_picture_with_more_questions_than_a_batch_has_batches_of_its_own() -> None:
+    asked = [("b", "x"), *(("a", "x" * n) for n in range(5)), ("c", "x")]
+    assert [[image for image, _ in batch] for batch in plan(asked, 2)] == [
+        ["a", "a"], ["a", "a"], ["a"], ["b", "c"]
+    ]  # fmt: skip
 
 
 def test_every_question_is_asked_once(root: Path) -> None:
     path = ask(Parrot(), root, 10)
-    assert answers(path) == {str(n): f"{1 + n % 3} 9 16" for n in range(10)}
+    assert answers(path) == {str(n): f"{2 + n % 3} 9 16" for n in range(10)}
+    assert list(answers(path)) == [str(n) for n in range(10)], "not in the order of the questions"
+
+
+def test_the_same_question_about_the_same_picture_is_asked_once(root: Path) -> None:
+    model, path = Parrot(), root / "a.jsonl"
+    doubled = [Question(f"{split}{n}", f"{n}", "a.png", "", "") for split in "ab" for n in range(3)]
+    generate_answers(
+        model, root, doubled, path,
+        made_by={}, max_new_tokens=1, batch_size=9, title="test",
+    )  # fmt: skip
+    assert model.asked == [["0", "1", "2"]]
+    assert answers(path) == {question.id: "1 1 16" for question in doubled}
+    # A run killed between the two: what is known is not asked again.
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
+    generate_answers(
+        model, root, doubled, path,
+        made_by={}, max_new_tokens=1, batch_size=9, title="test",
+    )  # fmt: skip
+    assert len(model.asked) == 1
+    assert answers(path) == {question.id: "1 1 16" for question in doubled}
+
+
+def test_a_picture_is_opened_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(
+        "eval.generate.open_picture",
+        lambda _, name: opened.append(name) or Image.new("RGB", (1, 1)),
+    )
+    ask(Parrot(), root, 10)  # three batches of one picture
+    assert opened == ["a.png"]
 
 
 def test_text_only_question(root: Path) -> None:
@@ -77,18 +123,20 @@ def test_text_only_question(root: Path) -> None:
         Parrot(), root, questions(1, image=None), path,
         made_by={}, max_new_tokens=1, batch_size=1, title="test",
     )  # fmt: skip
-    assert answers(path) == {"0": "1 1 0"}
+    assert answers(path) == {"0": "2 1 0"}
 
 
 def test_failure_names_the_batch_and_resume_asks_only_the_rest(root: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"batch of questions 2, 5, 8 .*out of paper"):
+    with pytest.raises(RuntimeError, match=r"batch of questions 3, 4, 5 .*out of paper"):
         generate_answers(
-            Parrot(fail_on="xxx"), root, questions(9), root / "out/pope.answers.jsonl",
+            Parrot(fail_on="xx4"), root, questions(9), root / "out/pope.answers.jsonl",
             made_by=MADE_BY, max_new_tokens=9, batch_size=3, title="test",
         )  # fmt: skip
     second = Parrot()
     path = ask(second, root, 9)
-    assert [prompt for batch in second.asked for prompt in batch] == ["xxx"] * 3
+    assert [prompt for batch in second.asked for prompt in batch] == [
+        "x3", "xx4", "xxx5", "x6", "xx7", "xxx8"
+    ]  # fmt: skip
     assert len(answers(path)) == 9
 
 
@@ -141,6 +189,6 @@ def test_too_few_answers_stop(root: Path) -> None:
 
 def test_answers_to_other_words_are_not_continued(root: Path) -> None:
     path = ask(Parrot(), root, 10)
-    path.write_text(path.read_text().replace('"prompt": "xxx"', '"prompt": "yyy"'))
+    path.write_text(path.read_text().replace('"prompt": "xxx2"', '"prompt": "yyy2"'))
     with pytest.raises(ValueError, match="question 2 was asked in other words; remove the file"):
         ask(Parrot(), root, 10)

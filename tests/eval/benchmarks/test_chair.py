@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from eval.answers import join_answers, read_answers
-from eval.benchmarks.chair import Chair
+from eval.answers import join_answers
+from eval.benchmarks.chair import Chair, draw
 from eval.benchmarks.coco_objects import ObjectReader
+from eval.registry import BENCHMARKS
 from eval.result import point_metrics
 
 CHAIR = Chair()
+WriteLines = Callable[[Path, Sequence[dict[str, object]]], None]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_popes_caption_table(shared: Path, name: str) -> None:
     root = shared / "chair"
     captions = root / f"{name}.json.gz"
     answered, answers = join_answers(
-        CHAIR, CHAIR.load(root), read_answers(captions, CHAIR), captions
+        CHAIR, CHAIR.load(root), CHAIR.read_answers(captions, ()), captions
     )
     units = CHAIR.score(root, answered, answers)
     sums = {key: sum(unit.counts[key] for unit in units) for key in units[0].counts}
@@ -114,3 +120,96 @@ def test_popes_caption_table(shared: Path, name: str) -> None:
         f"{100 * metrics['chair_i']:.1f}/{100 * metrics['chair_s']:.1f}/"
         f"{metrics['mean_length']:.1f}"
     )
+
+
+def test_draw_is_the_smallest_hashes_and_asks_for_missing_pictures(chair_root: Path) -> None:
+    first = min(("7", "8"), key=lambda i: hashlib.sha256(i.encode()).digest())
+    (chair_root / f"images/COCO_val2014_{int(first):012d}.jpg").unlink()
+    one = Chair(drawn=1)
+    (question,) = one.load(chair_root)
+    assert (question.id, one.part(question)) == (first, "")
+    assert draw([str(i) for i in range(1000)], 3) == ["886", "286", "671"]  # by sha256sum
+    with pytest.raises(ValueError, match="has 2 pictures, and 500 are drawn"):
+        Chair(drawn=500).load(chair_root)
+
+
+def test_protocols_have_their_limits() -> None:
+    limits = {b.name: b.max_new_tokens for b in BENCHMARKS.values() if isinstance(b, Chair)}
+    assert limits == {"chair": 512, "chair_opera": 512, "chair_64": 64, "chair_512": 512}
+    parsers = {b.parser for b in BENCHMARKS.values() if isinstance(b, Chair)}
+    assert parsers == {"chair-original-1", "chair-opera-1", "chair-original-1, 500 drawn"}
+
+
+@pytest.mark.parametrize("rule", [Chair(drawn=1), BENCHMARKS["chair_opera"]])
+def test_files_of_objects_are_for_the_original_rule(chair_root: Path, rule: Chair) -> None:
+    (chair_root / "annotations/captions_val2014.json").unlink()
+    (chair_root / "objects.json").write_text('{"7": ["car"]}')
+    assert [question.id for question in CHAIR.load(chair_root)] == ["7"]
+    with pytest.raises(FileNotFoundError, match="files of objects are made by the original rule"):
+        rule.load(chair_root)
+
+
+def test_captions_longer_than_the_protocol(tmp_path: Path, write_lines: WriteLines) -> None:
+    path = tmp_path / "a.jsonl"
+    write_lines(path, [{"image_id": i, "caption": "dog " * i} for i in (64, 65)])
+    assert len(CHAIR.read_answers(path, ())) == 2
+    message = r"1 captions have more than 64 words, .*: 65; score them as --benchmark chair"
+    with pytest.raises(ValueError, match=message):
+        Chair(64, drawn=1).read_answers(path, ())
+
+
+def test_unfinished_last_sentence_counts(chair_root: Path) -> None:
+    questions = CHAIR.load(chair_root)[1:]
+    (unit,) = CHAIR.score(chair_root, questions, {"8": "A dog. There is also a car and a"})
+    assert unit.reading == "invented: car"
+
+
+def joined(root: Path, path: Path) -> dict[str, str]:
+    return join_answers(CHAIR, CHAIR.load(root), CHAIR.read_answers(path, ()), path)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "2 of 2 questions of chair have no answer: 7, 8"),
+        (b"[]", "2 of 2 questions of chair have no answer: 7, 8"),
+        (b'{"image_id": 7, "caption": "x"}\n{"image_id": 7, "caption": "y"}', "more than once: 7;"),
+        (b'{"image_id": 7, "caption": "x"}{"image_id": "7", "caption": "x"}', "more than once: 7;"),
+        (b'{"image_id": 9, "caption": "x"}', "chair does not have: 9;"),
+        (b'{"image_id": "COCO_val2014_000000000007.jpg", "caption": "x"}', "does not have: COCO"),
+        (b'{"image_id": 7.0, "caption": "x"}', r"id 7\.0 is no number or string"),
+        (b'{"image_id": true, "caption": "x"}', "id True is no number"),
+        (b'{"caption": "x"}', "none of the fields image_id, question_id"),
+        (b'{"image_id": 7}', "none of the fields text, "),
+        (b'{"image_id": 7, "caption": null}', "answer None is no string"),
+        (b'{"image_id": 7, "caption": ["x"]}', "row 1: answer .* is no string"),
+        (b'{"image_id": 7, "caption": "x"}\n{"image_id": 8, "cap', "line 2: broken json"),
+        (b'{"image_id": 7 "caption": "x"}', "line 1: broken json"),
+        (b'["A dog."]', "line 1: expected an object"),
+        ('{"image_id": 7, "caption": "x"}'.encode("utf-16"), "not UTF-8 text"),
+        (gzip.compress(b"[]"), "not UTF-8 text"),
+    ],
+)
+def test_bad_captions(chair_root: Path, tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        joined(chair_root, path)
+
+
+def test_order_and_byte_order_mark_change_nothing(chair_root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    rows = [{"image_id": i, "caption": f"{i} Hund 狗"} for i in (8, 7)]
+    path.write_text(json.dumps(rows), encoding="utf-8-sig")
+    answers = joined(chair_root, path)
+    assert answers == {"7": "7 Hund 狗", "8": "8 Hund 狗"}
+    metrics = point_metrics(CHAIR, CHAIR.score(chair_root, CHAIR.load(chair_root), answers))
+    # Captions of another language are seen for what they are: no mention at all.
+    assert (metrics["mentions"], metrics["recall"], metrics["chair_s"]) == (0, 0, 0)
+
+
+def test_a_megabyte_is_read_in_seconds(chair_root: Path) -> None:
+    reader = ObjectReader.from_file(chair_root / "synonyms.txt")
+    start = time.process_time()
+    assert len(reader.mentions("a dog and a car. " * 60_000)) == 120_000
+    assert time.process_time() - start < 10  # 0.8 s where nothing else runs

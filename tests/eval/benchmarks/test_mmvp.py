@@ -72,20 +72,20 @@ def test_always_the_same_letter_gets_no_pair(mmvp_root: Path) -> None:
 def test_official_file_and_its_two_label_sets(shared: Path) -> None:
     root = shared / "mmvp"
     original = Mmvp().load(root)
-    corrected = Mmvp(labels="corrected").load(root)
+    corrected = Mmvp(corrected=True).load(root)
     assert len(original) == 300
     assert [q.label for q in original] == ["a", "b"] * 150
     changed = [q.id for q, c in zip(original, corrected, strict=True) if q.label != c.label]
     assert changed == ["99", "100", "279", "280"]
     answers = {question.id: question.label for question in original}
-    score = point_metrics(MMVP, Mmvp(labels="corrected").score(root, corrected, answers))
+    score = point_metrics(MMVP, Mmvp(corrected=True).score(root, corrected, answers))
     assert score["pair_accuracy"] == pytest.approx(148 / 150)
-    assert Mmvp().parser != Mmvp(labels="corrected").parser
+    assert Mmvp().parser != Mmvp(corrected=True).parser
 
 
 def test_corrected_labels_need_the_official_file(mmvp_root: Path) -> None:
     with pytest.raises(ValueError, match="corrected labels are known for MMVP's released file"):
-        Mmvp(labels="corrected").load(mmvp_root)
+        Mmvp(corrected=True).load(mmvp_root)
 
 
 HEADER = ["lndex", "Question", "Options", "Correct Answer"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.answers import join_answers, read_answers
+from eval.answers import join_answers
 from eval.benchmarks.pope import Pope, careful_verdict, official_verdict
 from eval.result import point_metrics
 
@@ -141,7 +141,7 @@ def test_released_llava_answers_give_the_published_counts(shared: Path) -> None:
         assert f"images/{asked[question.id]['image']}" == question.image
         assert asked[question.id]["category"] == question.category
     answered, answers = join_answers(
-        POPE, questions, read_answers(answers_file, POPE), answers_file
+        POPE, questions, POPE.read_answers(answers_file, questions), answers_file
     )
     units = POPE.score(root, answered, answers)
     metrics = point_metrics(POPE, units)

@@ -1,0 +1,159 @@
+"""Reading arms, and whether their results may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from eval.benchmark import Unit
+from eval.comparison import Mismatch
+from eval.registry import BENCHMARKS
+from eval.result import Result, read_result
+
+MUST_AGREE = ("parser", "decoding", "prompt", "judge")
+DATA = ("data", "pictures")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A name, and a directory of results for each training seed."""
+
+    name: str
+    directories: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """An arm's results by benchmark, one per seed in order.
+
+    `partial` are benchmarks that only some of the seeds have.
+    """
+
+    arm: str
+    by_benchmark: Mapping[str, tuple[Result, ...]]
+    partial: tuple[str, ...]
+
+
+def read_arm(arm: Arm) -> Results:
+    """All results of an arm.
+
+    Raises:
+        FileNotFoundError: a directory without any.
+    """
+    found = [read_results(directory) for directory in arm.directories]
+    whole = [name for name in BENCHMARKS if all(name in results for results in found)]
+    some = [name for name in BENCHMARKS if any(name in results for results in found)]
+    return Results(
+        arm=arm.name,
+        by_benchmark={name: tuple(results[name] for results in found) for name in whole},
+        partial=tuple(name for name in some if name not in whole),
+    )
+
+
+def read_results(directory: Path) -> dict[str, Result]:
+    """All results in a directory, by benchmark.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    paths = {name: directory / f"{name}.json" for name in BENCHMARKS}
+    results = {name: read_result(path) for name, path in paths.items() if path.is_file()}
+    if not results:
+        raise FileNotFoundError(
+            f"{directory}: holds no result (<benchmark>.json); make one with eval/run.py."
+        )
+    return results
+
+
+def align(
+    arms: Mapping[str, Sequence[Result]], allow_different_data: bool
+) -> tuple[dict[str, list[Result]], Mismatch | None]:
+    """The arms' results with the same units in the same order, and what did not agree.
+
+    Raises:
+        ValueError: they were not got alike, or (unless allowed) not on the same data.
+    """
+    first, *others = [result for results in arms.values() for result in results]
+    for other in others:
+        _refuse(first, other, MUST_AGREE, "score both alike")
+    if not allow_different_data:
+        way_out = "score both alike, or pair the common units with --allow-different-data"
+        for other in others:
+            _refuse(first, other, DATA, way_out)
+            if _ids(first) != _ids(other):
+                raise ValueError(
+                    f"{first.benchmark}: the results do not answer the same questions "
+                    f"({len(first.units)} and {len(other.units)} units); {way_out}."
+                )
+        return {name: list(results) for name, results in arms.items()}, None
+    differ = {key for key in DATA for other in others if _disagree(first, other, key)}
+    if any(set(_ids(first)) != set(_ids(other)) for other in others):
+        differ.add("questions")
+    return _common(arms, tuple(sorted(differ)))
+
+
+def _ids(result: Result) -> list[str]:
+    return [unit.id for unit in result.units]
+
+
+def _disagree(one: Result, other: Result, key: str) -> bool:
+    """A result of answers that were made elsewhere does not know how they were made."""
+    mine, theirs = _entry(one, key), _entry(other, key)
+    return mine is not None and theirs is not None and mine != theirs
+
+
+def _entry(result: Result, key: str) -> object:
+    """A part of the provenance; of a judge whose files are here their hash, wherever they lie."""
+    entry = result.provenance.get(key)
+    return entry.get("sha256") or entry if key == "judge" and isinstance(entry, dict) else entry
+
+
+def _refuse(one: Result, other: Result, keys: Sequence[str], way_out: str) -> None:
+    for key in keys:
+        if _disagree(one, other, key):
+            raise ValueError(
+                f"{one.benchmark}: the results differ in their {key} "
+                f"({one.provenance[key]!r:.120} and {other.provenance[key]!r:.120}), so a "
+                f"difference would say nothing; {way_out}."
+            )
+
+
+def _asks(unit: Unit) -> tuple[str, tuple[str, ...]]:
+    """What a unit is about; folders of pictures are named differently on different machines."""
+    return unit.question, tuple(PurePosixPath(name).name for name in unit.images)
+
+
+def _common(
+    arms: Mapping[str, Sequence[Result]], differ: tuple[str, ...]
+) -> tuple[dict[str, list[Result]], Mismatch | None]:
+    first, *others = [result for results in arms.values() for result in results]
+    tables = [_by_id(result) for result in (first, *others)]
+    shared = [i for i in tables[0] if all(i in table for table in tables)]
+    kept = [i for i in shared if len({_asks(table[i]) for table in tables}) == 1]
+    if not kept:
+        raise ValueError(f"{first.benchmark}: the results have no question in common.")
+    aligned = {
+        name: [replace(r, units=tuple(_by_id(r)[i] for i in kept)) for r in results]
+        for name, results in arms.items()
+    }
+    if not differ and len(kept) == len(shared):
+        return aligned, None
+    mismatch = Mismatch(
+        differ=differ,
+        kept=len(kept),
+        dropped={n: max(len(r.units) for r in rs) - len(shared) for n, rs in arms.items()},
+        changed=len(shared) - len(kept),
+        relabelled=sum(len({table[i].label for table in tables}) > 1 for i in kept),
+    )
+    return aligned, mismatch
+
+
+def _by_id(result: Result) -> dict[str, Unit]:
+    table = {unit.id: unit for unit in result.units}
+    if len(table) < len(result.units):
+        raise ValueError(
+            f"{result.benchmark}: {len(result.units) - len(table)} units share their id with "
+            "another, so they cannot be paired by id; score again."
+        )
+    return table
