@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import sentencepiece
@@ -106,13 +106,38 @@ def write_rows(folder: Path, count: int, side: int = 336) -> Path:
                 {"from": "human", "value": _said(random, int(random.integers(5, 30)))},
                 {"from": "gpt", "value": _said(random, length)},
             ]
-        row: dict[str, object] = {"id": number, "conversations": turns}
+        row: dict[str, Any] = {"id": number, "conversations": turns}
         if random.random() >= TEXT_ONLY:
-            turns[0]["value"] = f"<image>\n{turns[0]['value']}"
-            pixels = random.integers(0, 255, (side, side, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number}.jpg")
-            row["image"] = f"{number}.jpg"
+            _add_picture(row, folder, random, side)
         rows.append(row)
+    return _written(folder, rows)
+
+
+def write_captions(folder: Path, count: int, side: int = 336) -> Path:
+    """rows.json as LLaVA pretrains on: a picture in every row, one short request and a caption of
+    five to 25 words."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(count):
+        turns = [
+            {"from": "human", "value": _said(random, 6)},
+            {"from": "gpt", "value": _said(random, int(random.integers(5, 26)))},
+        ]
+        rows.append({"id": number, "conversations": turns})
+        _add_picture(rows[-1], folder, random, side)
+    return _written(folder, rows)
+
+
+def _add_picture(row: dict[str, Any], folder: Path, random: np.random.Generator, side: int) -> None:
+    first = row["conversations"][0]
+    first["value"] = f"<image>\n{first['value']}"
+    row["image"] = f"{row['id']}.jpg"
+    pixels = random.integers(0, 255, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / row["image"])
+
+
+def _written(folder: Path, rows: list[dict[str, Any]]) -> Path:
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     return folder / "rows.json"
 

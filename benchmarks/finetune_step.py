@@ -1,7 +1,8 @@
-"""Stage 4's speed and memory beside TRL's SFTTrainer, in one run on one machine.
+"""Stage 3's or 4's speed and memory beside TRL's SFTTrainer, in one run on one machine.
 
 pip install trl
 python benchmarks/finetune_step.py
+python benchmarks/finetune_step.py --stage pretrain_projector --tokens_a_row 640
 python benchmarks/finetune_step.py --size 7b --bf16 --batch_size 16 --rows 512
 
 Every turn is an epoch over all rows, in a process of its own; the contenders take turns. Writes
@@ -26,8 +27,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.finetune_rows import SIZES, write_llava, write_rows
-from benchmarks.finetune_turns import CONTENDERS, MAX_LENGTH, common, turn
+from benchmarks.finetune_rows import SIZES, write_llava
+from benchmarks.finetune_turns import CONTENDERS, MAX_LENGTH, STAGES, common, turn
 from benchmarks.tower_step import machine, write
 from training.provenance import provenance
 
@@ -39,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = common(args.batch_size, args.bf16)
     if args.turn:
         tokens = max(MAX_LENGTH, args.batch_size * args.tokens_a_row)
-        told = turn(args.turn, args.folder, settings, tokens)
+        told = turn(args.turn, args.stage, args.folder, settings, tokens)
         print(json.dumps(told))
         return
+    output = args.output or Path(f"benchmarks/results/{args.stage}_step.json")
     result = {
         "command": shlex.join(["python", *sys.argv]),
-        "settings": {**vars(args), "output": str(args.output), "folder": None},
+        "settings": {**vars(args), "output": str(output), "folder": None},
         "machine": machine("cpu" if settings["use_cpu"] else "cuda"),
         **provenance(),
         "trl": version("trl"),
@@ -52,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_llava(folder, SIZES[args.size])
-        write_rows(folder / "rows", args.rows)
+        STAGES[args.stage].write_rows(folder / "rows", args.rows)
         turns: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
         for _ in range(args.repeats):
             for name, seen in turns.items():
                 seen.append(in_a_process(name, folder, argv))
                 result["turns"] = turns
-                write(result, args.output)
+                write(result, output)
     Console().print(table(turns))
 
 
@@ -91,7 +93,8 @@ def _median(turns: list[dict[str, float]], name: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    told = argparse.ArgumentParser(description="Speed and memory of stage 4 beside TRL's.")
+    told = argparse.ArgumentParser(description="Speed and memory of stage 3 or 4 beside TRL's.")
+    told.add_argument("--stage", choices=STAGES, default="finetune", help="Whose parts learn.")
     told.add_argument("--size", choices=SIZES, default="small", help="Of the LLaVA.")
     told.add_argument("--rows", type=int, default=64, help="Conversations of an epoch.")
     told.add_argument("--batch_size", type=int, default=8, help="Rows of a step.")
@@ -100,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument("--repeats", type=int, default=5, help="Turns of each contender.")
     told.add_argument("--turn", help=argparse.SUPPRESS)
     told.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    told.add_argument("--output", type=Path, default=Path("benchmarks/results/finetune_step.json"))
+    told.add_argument("--output", type=Path, help="Else benchmarks/results/<stage>_step.json.")
     return told
 
 

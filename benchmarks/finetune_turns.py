@@ -1,9 +1,8 @@
-"""Turns of fine-tuning that can be timed side by side: TRL's SFTTrainer and stage 4.
+"""Turns of training that can be timed side by side: TRL's SFTTrainer and stage 3 or 4.
 
-Both train projector and language model of one LLaVA on the same rows, the tower frozen, with fused
-AdamW, gradients clipped at 1, PyTorch's own attention, and answers alone in the loss. TRL cannot
-pack rows with pictures; it gets them in random order, as it comes, or grouped by length, which is
-the best it can do.
+Both train the same parts of one LLaVA on the same rows, with fused AdamW, gradients clipped at 1,
+PyTorch's own attention, and answers alone in the loss. TRL cannot pack rows with pictures; it gets
+them in random order, as it comes, or grouped by length, which is the best it can do.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import datasets
 import torch
@@ -28,9 +27,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from training.finetune import Finetune
+from benchmarks.finetune_rows import write_captions, write_rows
+from training.finetune import Finetune, learner_of
 from training.llava import llava_trainer
-from training.llava_model import keep_in_eval, open_llava
+from training.llava_arguments import LlavaArguments
+from training.llava_model import open_llava
+from training.pretrain_projector import PretrainProjector, let_projector_learn
+from training.progress import peak_memory
 
 MIB = 2**20
 MAX_LENGTH = 2048  # tokens of a row, for both
@@ -87,49 +90,88 @@ def common(batch_size: int, bf16: bool) -> dict[str, Any]:
     }
 
 
-def fovea(model: Path, rows: Path, output: Path, settings: dict[str, Any]) -> Trainer:
-    """Stage 4."""
-    args = Finetune(
-        output_dir=str(output),
-        model=str(model),
-        conversations=[str(rows)],
-        max_length=MAX_LENGTH,
-        attention="rows",
-        **settings,
-    )
-    llava, processor = open_llava(model, args)
-    llava.requires_grad_(True)
-    llava.model.vision_tower.requires_grad_(False)
-    keep_in_eval(llava.model.vision_tower)
+class Task(NamedTuple):
+    """What both do: train a LLaVA directory on rows."""
+
+    stage: str
+    model: Path
+    rows: Path
+    output: Path
+    settings: dict[str, Any]  # of TrainingArguments
+
+
+class Stage(NamedTuple):
+    """What learns, and of what. `args` are those of the stage for a task, `freeze` takes them and
+    the LLaVA."""
+
+    args: Callable[[Task], LlavaArguments]
+    freeze: Callable[[Any, LlavaForConditionalGeneration], object]
+    write_rows: Callable[..., Path]
+
+
+def _finetune(task: Task) -> Finetune:
+    return Finetune(model=str(task.model), **_common(task))
+
+
+def _pretrain_projector(task: Task) -> PretrainProjector:
+    assembled = str(task.model)  # its parts are named, and none is opened again
+    return PretrainProjector(vision_tower=assembled, language_model=assembled, **_common(task))
+
+
+def _common(task: Task) -> dict[str, Any]:
+    return {
+        "output_dir": str(task.output),
+        "conversations": [str(task.rows)],
+        "max_length": MAX_LENGTH,
+        "attention": "rows",
+        **task.settings,
+    }
+
+
+STAGES = {
+    "finetune": Stage(_finetune, learner_of, write_rows),
+    "pretrain_projector": Stage(
+        _pretrain_projector, lambda _, llava: let_projector_learn(llava), write_captions
+    ),
+}
+
+
+def fovea(task: Task) -> Trainer:
+    """Ours."""
+    stage = STAGES[task.stage]
+    args = stage.args(task)
+    llava, processor = open_llava(task.model, args)
+    stage.freeze(args, llava)
     return llava_trainer(args, llava, processor, learning_rates=[])
 
 
-def trl(model: Path, rows: Path, output: Path, settings: dict[str, Any], grouped: bool) -> Trainer:
+def trl(task: Task, grouped: bool) -> Trainer:
     """SFTTrainer, its loss on learned tokens alone, no recomputation."""
     # No dependency of the kit.
     from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
 
-    told = [_chat(row, rows.parent) for row in json.loads(rows.read_text(encoding="utf-8"))]
+    rows = json.loads(task.rows.read_text(encoding="utf-8"))
+    told = [_chat(row, task.rows.parent) for row in rows]
     table = datasets.Dataset.from_list(told)
     table = table.cast_column("images", datasets.List(datasets.Image()))
     order = {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
     args = SFTConfig(
-        output_dir=str(output),
+        output_dir=str(task.output),
         assistant_only_loss=True,
         max_length=MAX_LENGTH,
         activation_checkpointing=False,
         remove_unused_columns=False,
-        **settings,
+        **task.settings,
         **(order if grouped else {}),
     )
-    llava = LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
-    llava.requires_grad_(True)
-    llava.model.vision_tower.requires_grad_(False)
+    llava = LlavaForConditionalGeneration.from_pretrained(task.model, dtype=torch.float32)
+    stage = STAGES[task.stage]
+    stage.freeze(stage.args(task), llava)
     return SFTTrainer(
         model=cast("nn.Module", llava),
         args=args,
         train_dataset=table,
-        processing_class=AutoProcessor.from_pretrained(model),
+        processing_class=AutoProcessor.from_pretrained(task.model),
     )
 
 
@@ -146,31 +188,29 @@ def _chat(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {"messages": messages, "images": images, "length": length}
 
 
-CONTENDERS: dict[str, Callable[..., Trainer]] = {
-    "trl": lambda *told, **_: trl(*told, grouped=False),
-    "trl, grouped": lambda *told, **_: trl(*told, grouped=True),
-    "fovea": lambda *told, **_: fovea(*told),
-    "fovea, batch_tokens": lambda model, rows, output, settings, batch_tokens: fovea(
-        model, rows, output, {**settings, "batch_tokens": batch_tokens}
+CONTENDERS: dict[str, Callable[[Task, int], Trainer]] = {
+    "trl": lambda task, _: trl(task, grouped=False),
+    "trl, grouped": lambda task, _: trl(task, grouped=True),
+    "fovea": lambda task, _: fovea(task),
+    "fovea, batch_tokens": lambda task, batch_tokens: fovea(
+        task._replace(settings={**task.settings, "batch_tokens": batch_tokens})
     ),
 }
 
 
 def turn(
-    contender: str, folder: Path, settings: dict[str, Any], batch_tokens: int
+    contender: str, stage: str, folder: Path, settings: dict[str, Any], batch_tokens: int
 ) -> dict[str, float]:
     """One epoch, in this process; with its peak memory, above what the model and the libraries take
     before it."""
     device = "cpu" if settings["use_cpu"] else "cuda"
-    made = CONTENDERS[contender](
-        folder / "mllm", folder / "rows/rows.json", folder / "out", settings,
-        batch_tokens=batch_tokens,
-    )  # fmt: skip
+    task = Task(stage, folder / "mllm", folder / "rows/rows.json", folder / "out", settings)
+    made = CONTENDERS[contender](task, batch_tokens)
     watch = Turn(made, device)
     made.add_callback(watch)
     before = _memory(device)
     made.train()
-    return {**watch.told(), "peak_mib": _peak(device) - before}
+    return {**watch.told(), "peak_mib": peak_memory(torch.device(device)) / MIB - before}
 
 
 def _memory(device: str) -> float:
@@ -178,9 +218,3 @@ def _memory(device: str) -> float:
         return torch.cuda.memory_allocated() / MIB
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / MIB
-
-
-def _peak(device: str) -> float:
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated() / MIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

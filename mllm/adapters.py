@@ -1,7 +1,7 @@
 """Low-rank adapters of a LLaVA: put on, opened and merged. The one file that knows peft.
 
-What learns is saved as peft saves it, the projector whole beside the adapters; base.json says of
-what they are adapters, by the hashes of its weights.
+What learns is saved as peft saves it, the projector, and a tower that learns, whole beside the
+adapters; base.json says of what they are adapters, by the hashes of its weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import CONFIG_NAME
+from peft.utils import CONFIG_NAME, ModulesToSaveWrapper
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -47,8 +47,11 @@ class Lora:
     quantized: bool = False
 
 
-def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
-    """`model` with adapters on its LLM. They and the projector learn, in fp32, and nothing else."""
+def add_adapters(
+    model: LlavaForConditionalGeneration, lora: Lora, *, tower: bool = False
+) -> PeftModel:
+    """`model` with adapters on its LLM. They and the projector learn, in fp32, the whole tower too
+    if `tower`, and nothing else."""
     told = get_peft_model(
         model,
         LoraConfig(
@@ -57,7 +60,7 @@ def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
             lora_dropout=lora.dropout,
             target_modules=linear_maps(model, lora.parts),
             use_dora=lora.dora,
-            modules_to_save=[PROJECTOR],
+            modules_to_save=[PROJECTOR, TOWER] if tower else [PROJECTOR],
         ),
     )
     name = str(model.name_or_path)
@@ -68,6 +71,13 @@ def add_adapters(model: LlavaForConditionalGeneration, lora: Lora) -> PeftModel:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return cast("PeftModel", told)
+
+
+def learning_part(module: nn.Module) -> nn.Module:
+    """A part of a LLaVA, or the copy of it that learns where peft keeps one beside the first."""
+    if isinstance(module, ModulesToSaveWrapper):
+        return module.modules_to_save[module.active_adapters[0]]
+    return module
 
 
 def linear_maps(model: LlavaForConditionalGeneration, parts: tuple[Part, ...]) -> list[str]:
@@ -111,6 +121,26 @@ def write_base(record: dict[str, Any], directory: Path) -> None:
     (directory / BASE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
+def read_base(directory: str | Path) -> dict[str, Any]:
+    """What `write_base` wrote. Raises ValueError if it is not there."""
+    record = Path(directory) / BASE
+    if not record.is_file():
+        raise ValueError(
+            f"{directory} has adapters and no {BASE} that says of what: give a directory that "
+            "training/finetune.py wrote, or a LLaVA directory."
+        )
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def require_same_base(told: dict[str, Any], hashes: dict[str, str], directory: str | Path) -> None:
+    """Raise ValueError unless adapters in `directory`, of the base `told`, are of these weights."""
+    if told["sha256"] != hashes:
+        raise ValueError(
+            f"{directory} holds adapters of {told['model']} as it was; its weights have changed "
+            "since, and the adapters mean nothing on them. Put the first ones back."
+        )
+
+
 def has_adapters(directory: str | Path) -> bool:
     return (Path(directory) / CONFIG_NAME).is_file()
 
@@ -143,24 +173,14 @@ def merge(directory: str | Path) -> LlavaForConditionalGeneration:
 
 
 def _base(directory: str | Path, settings: dict[str, Any]) -> LlavaForConditionalGeneration:
-    record = Path(directory) / BASE
-    if not record.is_file():
-        raise ValueError(
-            f"{directory} has adapters and no {BASE} that says of what: give a directory that "
-            "training/finetune.py wrote, or a LLaVA directory."
-        )
-    told = json.loads(record.read_text(encoding="utf-8"))
-    base, hashes = told["model"], told["sha256"]
-    if hashes and not Path(base).is_dir():
+    told = read_base(directory)
+    base = told["model"]
+    if told["sha256"] and not Path(base).is_dir():
         raise ValueError(
             f"{directory} holds adapters of {base}, which is not there: put it back, or write "
-            f"where it is now into {record}."
+            f"where it is now into {Path(directory) / BASE}."
         )
-    if hashes and weight_hashes(base) != hashes:
-        raise ValueError(
-            f"{directory} holds adapters of {base} as it was; its weights have changed since, and "
-            "the adapters mean nothing on them. Put the first ones back."
-        )
+    require_same_base(told, weight_hashes(base), directory)
     if told["quantized"]:
         dtype = settings["dtype"]
         compute = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16

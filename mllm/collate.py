@@ -45,7 +45,7 @@ class Collator:
         """
         Args:
             processor: of the checkpoint that is trained.
-            image_tokens: placeholders per picture, see `mllm.assemble.image_token_count`.
+            image_tokens: placeholders per picture, see `mllm.processor.image_token_count`.
             max_length: tokens a row may have, pictures included; longer rows lose their end.
         """
         self.processor = processor

@@ -70,34 +70,45 @@ def _opened(picture: Picture, row: Conversation) -> Image.Image:
         ) from error
 
 
-def pack(lengths: Sequence[int], room: int, seed: int) -> list[Pack]:
+def pack(
+    lengths: Sequence[int], pictured: Sequence[bool], room: int, blank: int, seed: int
+) -> list[Pack]:
     """Every row, whole, in packs of at most `room` tokens: best fit, longest first, among rows that
     a shuffle brought together. The packs depend on the arguments alone.
 
     Args:
-        lengths: of the rows, at most `room`.
+        lengths: of the rows, at most `room`; without a picture, at most `room` less `blank`.
+        pictured: which of them have a picture.
         room: tokens of a pack.
+        blank: tokens of the blank picture that a pack without any is given (`mllm.collate`).
         seed: of the shuffle.
     """
     order = np.random.default_rng(seed).permutation(len(lengths))
     packs = []
     for start in range(0, len(order), WINDOW):
         window = sorted(order[start : start + WINDOW].tolist(), key=lambda row: -lengths[row])
-        packs += _best_fit([(row, lengths[row]) for row in window], room)
+        rows = [(row, lengths[row], bool(pictured[row])) for row in window]
+        packs += _best_fit(rows, room, blank)
     return packs
 
 
-def _best_fit(rows: Sequence[tuple[int, int]], room: int) -> list[Pack]:
-    """(row, length) in turn, each into the pack that it leaves least room in."""
+def _best_fit(rows: Sequence[tuple[int, int, bool]], room: int, blank: int) -> list[Pack]:
+    """(row, length, whether it has a picture) in turn, each into the pack that it leaves least
+    room in."""
     packs: list[Pack] = []
-    left: list[tuple[int, int]] = []  # tokens that still fit, and the pack; in order
-    for row, length in rows:
-        at = bisect_left(left, (length, -1))
-        if at == len(left):
-            packs.append([])
-            free, number = room, len(packs) - 1
+    # Tokens that still fit, and the pack; in order. Of packs without a picture, and of those with.
+    bare, seeing = list[tuple[int, int]](), list[tuple[int, int]]()
+    for row, length, pictured in rows:
+        # The first picture of a pack takes the place that is kept for a blank one.
+        needs = [(bare, length - blank if pictured else length), (seeing, length)]
+        fits = [(left, bisect_left(left, (need, -1)), need) for left, need in needs]
+        open_to = [(left[at][0] - need, left, at) for left, at, need in fits if at < len(left)]
+        if open_to:
+            free, left, at = min(open_to, key=lambda one: one[0])
+            _, number = left.pop(at)
         else:
-            free, number = left.pop(at)
+            packs.append([])
+            left, number, free = bare, len(packs) - 1, room - blank - needs[0][1]
         packs[number].append(row)
-        insort(left, (free - length, number))
+        insort(seeing if pictured else left, (free, number))
     return packs

@@ -109,13 +109,12 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, system: str | None = N
         turns = turns if system is None else turns.opened_with(system)
     if opens_with_bos(tokenizer):
         turns = turns.with_bos(cast("str", tokenizer.bos_token))
+        tokenizer.add_bos_token = False
     tokenizer.eos_token_id = tokenizer(turns.stop, add_special_tokens=False).input_ids[-1]
     image_token = _image_token(tokenizer)
     if tokenizer.pad_token is None:
         # Vicuna and Llama have none; LLaVA pads with <unk>. Labels never depend on it.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    if opens_with_bos(tokenizer):
-        tokenizer.add_bos_token = False
     tokenizer.chat_template = chat_template(turns, image_token)
     return image_token
 

@@ -10,7 +10,6 @@ The merged directory must give the logits that base and adapters give, or nothin
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
-from mllm.adapters import BASE, has_adapters, merge, open_adapted
+from mllm.adapters import has_adapters, merge, open_adapted, read_base
 from mllm.processor import image_token_count
 
 # Of logits, relative to the largest: rounding of fp32 sums, of bf16 weights, and of the kernels
@@ -53,7 +52,7 @@ def merge_into(adapters: Path, output: Path) -> float:
     if output.exists():
         raise ValueError(f"{output} is there already: remove it, or choose another name.")
     adapted = open_adapted(adapters, dtype=torch.float32, device_map="cpu")
-    told = json.loads((adapters / BASE).read_text(encoding="utf-8"))
+    told = read_base(adapters)
     config = LlavaConfig.from_pretrained(told["model"])
     expected = _logits(adapted, config)
     del adapted  # two models in fp32 are as many as need be in memory

@@ -16,8 +16,8 @@ from mllm.processor import image_token_count, tower_source, vision_config
 from mllm.row_attention import ROWS
 from training.dry_run import LiveBytes, simulated
 from training.finetune import Finetune, learner_of
+from training.llava_model import opened_as
 from training.pretrain_projector import PretrainProjector, let_projector_learn
-from training.recipe import from_mapping
 
 Stage = Finetune | PretrainProjector
 LEARNED = 1 / 3  # of the text's tokens: a guess. scripts/check_data.py counts those of real rows.
@@ -83,8 +83,12 @@ def _all_of_a_picture(input_ids: Tensor, **_: Tensor) -> Tensor:
     return torch.ones_like(input_ids, dtype=torch.bool).unsqueeze(-1)
 
 
+def lora_of(args: Stage) -> Lora | None:
+    return args.adapters if isinstance(args, Finetune) else None
+
+
 def census(args: Stage, learner: nn.Module) -> Census:
-    lora = from_mapping(Lora, args.lora) if isinstance(args, Finetune) and args.lora else None
+    lora = lora_of(args)
     layers = llava_of(cast("Any", learner)).get_submodule(LAYERS)
     maps = [
         module.weight.numel()
@@ -135,7 +139,8 @@ def step_bytes(
         deepspeed: which computes in bf16 alone; without, `bf16` is autocast's.
         logits: of what is learned; else of one position, so that the difference is theirs.
     """
-    learner = meta_learner(args, config, opened_as(args, bf16=bf16, deepspeed=deepspeed))
+    dtype = opened_as(bf16, deepspeed=deepspeed, adapted=lora_of(args) is not None)
+    learner = meta_learner(args, config, dtype)
     pure = torch.bfloat16 if bf16 and deepspeed else None
     if args.activation_checkpointing:
         cast("Any", learner).activation_checkpointing_enable()
@@ -148,12 +153,6 @@ def step_bytes(
         return learner(**told, use_cache=False, row_lengths=lengths).loss
 
     return simulated(learner, batch, loss, dtype=pure, autocast=bf16 and not deepspeed)
-
-
-def opened_as(args: Stage, *, bf16: bool, deepspeed: bool) -> torch.dtype:
-    """As `training.llava_model.open_llava` does."""
-    adapted = isinstance(args, Finetune) and bool(args.lora)
-    return torch.bfloat16 if bf16 and (deepspeed or adapted) else torch.float32
 
 
 def flops_a_token(args: Stage, config: LlavaConfig) -> float:

@@ -43,14 +43,15 @@ from scripts.meta_llava import (
     config_of,
     flops_a_token,
     longest_batch,
+    lora_of,
     meta_learner,
-    opened_as,
     step_bytes,
 )
 from scripts.zero_memory import Curve, Share, Zero, largest, read_zero, share_of
 from training.conversation_rows import measure, open_conversations, weighted
 from training.dry_run import LiveBytes
 from training.finetune import Finetune
+from training.llava_model import opened_as
 from training.pretrain_projector import PretrainProjector
 from training.recipe import as_written
 
@@ -114,7 +115,7 @@ def planned(recipe: Recipe, gpus: int, room: float) -> list[Row]:
             args, recipe.config, size, bf16=recipe.bf16, deepspeed=deepspeed, logits=logits
         )
 
-    opened = opened_as(args, bf16=recipe.bf16, deepspeed=False)
+    opened = opened_as(recipe.bf16, deepspeed=False, adapted=lora_of(args) is not None)
     found = census(args, meta_learner(args, recipe.config, opened))
     rows = []
     for zero in _zeros(recipe.zero, found):

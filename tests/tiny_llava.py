@@ -10,7 +10,9 @@ import sentencepiece
 import torch
 from PIL import Image
 from transformers import (
+    AutoProcessor,
     AutoTokenizer,
+    BatchFeature,
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -130,3 +132,22 @@ def example_rows(count: int = 16) -> list[dict]:
             turns += ["how many objects are there", ("one", "two")[number % 2]]
         rows.append(row(f"r{number}", image, *turns))
     return rows
+
+
+def asked(directory: Path) -> BatchFeature:
+    """The first picture and "what", as a LLaVA directory's model takes it."""
+    text = "<s>USER: <image>\nwhat ASSISTANT:"
+    processor = AutoProcessor.from_pretrained(directory)
+    return processor(images=picture(0), text=text, return_tensors="pt")
+
+
+def likeliest(model: torch.nn.Module, directory: Path, tokens: int) -> str:
+    """The answer to it, each token picked from the logits by hand."""
+    inputs = asked(directory)
+    ids = inputs["input_ids"]
+    for _ in range(tokens):
+        with torch.no_grad():
+            told = model.eval()(input_ids=ids, pixel_values=inputs["pixel_values"])
+        ids = torch.cat([ids, told.logits[:, -1:].argmax(-1)], dim=1)
+    tokenizer = AutoProcessor.from_pretrained(directory).tokenizer
+    return tokenizer.decode(ids[0, -tokens:], skip_special_tokens=True).strip()

@@ -20,7 +20,7 @@ class StageArguments(TrainingArguments):
     # The Trainer would hide a NaN in the logged mean; StageTrainer stops at the first one.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Keep it off."})
     save_steps: float = field(default=500, metadata={"help": "Steps between two checkpoints."})
-    # Two, for the Trainer removes the one before as soon as the next is written, unchecked.
+    # Two at least: the Trainer removes old ones before the new one's sums are written.
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
     report_to: None | str | list[str] = field(  # noqa: RUF036, the parser wants this order
         default="tensorboard", metadata={"help": "Trackers; logs go to <output_dir>/runs."}
@@ -30,6 +30,11 @@ class StageArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self.require("output_dir")
+        if self.save_total_limit == 1:
+            raise ValueError(
+                "--save_total_limit 1 leaves nothing of a run that is killed while it saves: keep "
+                "2, or all of them by 0."
+            )
         # Left alone, Trainer looks for GPUs, and two processes that find none train alone, both of
         # them as the first.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -34,8 +35,14 @@ class Sums(TrainerCallback):
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            told = json.dumps(sums(directory), indent=2) + "\n"
-            (directory / SUMS).write_text(told, encoding="utf-8")
+            write_record(directory / SUMS, sums(directory))
+
+
+def write_record(file: Path, told: Mapping[str, Any]) -> None:
+    """As json, all of it or nothing, whenever the process is killed."""
+    aside = file.with_suffix(".new")
+    aside.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    aside.replace(file)
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -48,21 +55,37 @@ def sums(directory: Path) -> dict[str, str]:
 
 def last_checkpoint(output_dir: Path) -> Path | None:
     """The newest checkpoint-N that was written to its end; one cut short is passed over."""
-    found = [
-        path
-        for path in output_dir.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and (path / SUMS).is_file()
-    ]
+    found = [path for path in _checkpoints(output_dir) if (path / SUMS).is_file()]
     return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def _checkpoints(output_dir: Path) -> list[Path]:
+    found = output_dir.glob("checkpoint-*")
+    return [path for path in found if path.name.removeprefix("checkpoint-").isdigit()]
+
+
+def remove_torn(output_dir: Path, last: Path | None) -> None:
+    """Remove checkpoints that a kill cut short, when they were written or removed, but never the
+    `last` one.
+
+    Trainer would count them among `save_total_limit`, and remove whole ones in their place.
+    """
+    for path in _checkpoints(output_dir):
+        if path != last and not all((path / name).is_file() for name in _written(path)):
+            shutil.rmtree(path)
+
+
+def _written(checkpoint: Path) -> dict[str, str]:
+    """Its sums as they were written; of none that can be read, one that is wrong of the sums."""
+    try:
+        return json.loads((checkpoint / SUMS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {SUMS: ""}
 
 
 def require_sound(checkpoint: Path) -> None:
     """Raise ValueError if a file of `checkpoint` is not what was written."""
-    try:
-        written = json.loads((checkpoint / SUMS).read_text(encoding="utf-8"))
-    except ValueError:
-        written = {SUMS: ""}
-    found = sums(checkpoint)
+    written, found = _written(checkpoint), sums(checkpoint)
     damaged = [name for name, value in written.items() if found.get(name) != value]
     if damaged:
         raise ValueError(

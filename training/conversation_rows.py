@@ -13,7 +13,7 @@ import datasets
 import datasets.config
 import numpy as np
 
-from mllm.collate import IGNORED, Collator
+from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
 from mllm.packs import Pack, pack
@@ -22,16 +22,16 @@ from vision_tower.tables import expand
 
 logger = logging.getLogger("training")
 
-FORMAT = 1  # of what is measured: one more whenever rows are read otherwise than before
+FORMAT = 2  # of what is measured: one more whenever rows are read otherwise than before
 ROWS_A_PROCESS = 20_000  # below, starting one takes longer than it saves
 
 
 class Measured(NamedTuple):
-    """Of each row [rows]: its tokens, how many of them are learned, and what is wrong with it, ""
-    for a sound one (whose numbers are 0 otherwise)."""
+    """Of each row [rows]: its tokens, 0 for a broken one; whether it has a picture; and what is
+    wrong with it, "" for a sound one."""
 
     tokens: np.ndarray
-    supervised: np.ndarray
+    pictured: np.ndarray
     problems: list[str]
 
 
@@ -62,7 +62,8 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         num_proc=processes if processes > 1 else None,
         features=datasets.Features(
             {
-                **{name: datasets.Value("int32") for name in ("tokens", "supervised")},
+                "tokens": datasets.Value("int32"),
+                "pictured": datasets.Value("bool"),
                 "files": datasets.List(datasets.Value("string")),
                 "problem": datasets.Value("string"),
             }
@@ -76,8 +77,7 @@ def measure(rows: Conversations, collator: Collator) -> Measured:
         if gone is not None and not problem:
             problems[row] = f"{rows[row].source}: there is no picture {gone} (check image_root)"
     sound = np.array([not problem for problem in problems])
-    tokens, supervised = (np.array(table[name]) * sound for name in ("tokens", "supervised"))
-    return Measured(tokens, supervised, problems)
+    return Measured(np.array(table["tokens"]) * sound, np.array(table["pictured"]), problems)
 
 
 def _settings(collator: Collator) -> tuple[Any, ...]:
@@ -92,10 +92,10 @@ def _measured(rows: Conversations, collator: Collator, index: int) -> dict[str, 
         conversation = rows[index]
         [row] = collator.encode([conversation])
     except ConversationError as error:
-        return {"tokens": 0, "supervised": 0, "files": [], "problem": str(error)}
-    learned = sum(label != IGNORED for label in row.labels)
+        return {"tokens": 0, "pictured": False, "files": [], "problem": str(error)}
     files = [str(one) for one in conversation.pictures if isinstance(one, Path)]
-    return {"tokens": len(row.labels), "supervised": learned, "files": files, "problem": ""}
+    pictured = bool(conversation.pictures)
+    return {"tokens": len(row.labels), "pictured": pictured, "files": files, "problem": ""}
 
 
 def require_within_budget(found: Sequence[Measured], budget: float) -> None:
@@ -134,12 +134,24 @@ def weighted(found: Sequence[Measured], weights: Sequence[float], seed: int) -> 
     return np.concatenate(chosen)
 
 
-def packs_of(lengths_of: np.ndarray, room: int, seed: int) -> tuple[list[Pack], list[int]]:
+def packs_of(
+    lengths_of: np.ndarray, pictured: np.ndarray, room: int, blank: int, seed: int
+) -> tuple[list[Pack], list[int]]:
     """Rows of these lengths in packs of at most `room` tokens, or each alone for 0; and the packs'
-    lengths."""
+    lengths. A pack of rows without a picture leaves room for a blank one.
+
+    Raises ValueError if a row without a picture leaves none.
+    """
     if not room:
         return [[row] for row in range(len(lengths_of))], lengths_of.tolist()
-    packs = pack(lengths_of.tolist(), room, seed)
+    longest = int(lengths_of[~pictured].max(initial=0))
+    if longest + blank > room:
+        raise ValueError(
+            f"--batch_tokens {room} does not hold the longest row without a picture, of {longest} "
+            f"tokens, and the blank picture of {blank} that stands beside it: raise it to "
+            f"{longest + blank}, or lower --max_length to {room - blank}."
+        )
+    packs = pack(lengths_of.tolist(), pictured.tolist(), room, blank, seed)
     lengths = [int(lengths_of[one].sum()) for one in packs]
     padding = 1 - sum(lengths) / (room * len(packs))
     logger.info("%d packs of %d tokens, %.1f %% of them empty.", len(packs), room, 100 * padding)

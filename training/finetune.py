@@ -11,15 +11,21 @@ decay, 128 conversations a step, one epoch. `output_dir` becomes the finished LL
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from transformers import LlavaForConditionalGeneration, set_seed
 
-from mllm.adapters import Lora, PeftModel, add_adapters, base_record
-from training.llava import (
-    llava_trainer,
-    save_adapted,
-    save_llava,
+from mllm.adapters import (
+    Lora,
+    PeftModel,
+    add_adapters,
+    base_record,
+    read_base,
+    require_same_base,
 )
+from training.checkpoints import last_checkpoint
+from training.llava import llava_trainer, save_llava
 from training.llava_arguments import LlavaArguments
 from training.llava_model import keep_in_eval, open_llava, unused_tower_parts
 from training.recipe import from_mapping, read_recipe
@@ -49,14 +55,13 @@ class Finetune(LlavaArguments):
 
     def __post_init__(self) -> None:
         self.require("model", "conversations")
-        if self.lora:
-            from_mapping(Lora, self.lora)  # mistakes in it are told at once
-            if self.tune_vision_tower:
-                raise ValueError(
-                    "adapters are of the language model and leave the tower as it is: leave out "
-                    "--lora or --tune_vision_tower."
-                )
+        _ = self.adapters  # mistakes in them are told at once
         super().__post_init__()
+
+    @property
+    def adapters(self) -> Lora | None:
+        """Settings of those that learn, if any do."""
+        return from_mapping(Lora, self.lora) if self.lora else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,20 +71,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     logger.info("Opening %s.", args.model)
-    lora = from_mapping(Lora, args.lora) if args.lora else None
+    lora = args.adapters
     model, processor = open_llava(args.model, args, lora)
-    learner, base = learner_of(args, model), None
-    if isinstance(learner, PeftModel) and lora is not None:
-        base = base_record(args.model, lora)
-        save = save_adapted(learner, processor, base)
-    else:
-        save = save_llava(model, processor)
+    learner = learner_of(args, model)
+    base = base_of(args, lora)
 
     logger.info("Reading the conversations.")
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     rates = [(tower, args.vision_tower_learning_rate), (projector, args.projector_learning_rate)]
     trainer = llava_trainer(args, learner, processor, learning_rates=rates, base=base)
-    run_stage(trainer, save)
+    run_stage(trainer, save_llava(learner, processor, base))
+
+
+def base_of(args: Finetune, lora: Lora | None) -> dict[str, Any] | None:
+    """What is told of the adapters' base, on a process that saves: hashing all of it takes a while.
+
+    Raises ValueError if a checkpoint to go on from is of other weights.
+    """
+    if lora is None or not args.should_save:
+        return None
+    record = base_record(args.model, lora)
+    checkpoint = last_checkpoint(Path(args.output_dir))
+    if checkpoint is not None:
+        require_same_base(read_base(checkpoint), record["sha256"], checkpoint)
+    return record
 
 
 def learner_of(
@@ -89,17 +104,20 @@ def learner_of(
     tower = model.model.vision_tower
     if not args.tune_vision_tower:
         keep_in_eval(tower)
-    if args.lora:
-        lora = from_mapping(Lora, args.lora)
+    lora = args.adapters
+    if lora is not None:
         logger.info("Projector and adapters of the language model learn: %s.", lora)
         set_seed(args.seed)  # the adapters' first weights are drawn before the Trainer sets it
-        return add_adapters(model, lora)
-    logger.info("Projector and language model learn; the tower: %s.", args.tune_vision_tower)
-    model.requires_grad_(True)
-    tower.requires_grad_(args.tune_vision_tower)
+        learner = add_adapters(model, lora, tower=args.tune_vision_tower)
+    else:
+        logger.info("Projector and language model learn.")
+        model.requires_grad_(True)
+        tower.requires_grad_(args.tune_vision_tower)
+        learner = model
+    logger.info("The tower learns: %s.", args.tune_vision_tower)
     for part in unused_tower_parts(model):
         part.requires_grad_(False)
-    return model
+    return learner
 
 
 if __name__ == "__main__":

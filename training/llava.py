@@ -40,7 +40,8 @@ class LlavaTrainer(StageTrainer):
 
     Args (besides StageTrainer's):
         learning_rates: pairs of a module and its rate; None leaves it at `args.learning_rate`.
-        base: of what adapters are trained, for every checkpoint; None where all of it is saved.
+        base: of what adapters are trained, for every checkpoint; None where all of it is saved, and
+            on a process that saves nothing.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class LlavaTrainer(StageTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self._base is not None and self.args.should_save:
+        if self._base is not None:
             write_base(self._base, Path(str(output_dir)))
 
     def _load_from_checkpoint(
@@ -117,14 +118,16 @@ def llava_trainer(
         ConversationError: more rows than `args.quarantine_budget` cannot be trained on.
     """
     llava = llava_of(model)
-    collator = Collator(processor, image_token_count(llava.config), args.max_length)
+    image_tokens = image_token_count(llava.config)
+    collator = Collator(processor, image_tokens, args.max_length)
     sets, weights = open_conversations(args.conversations, args.image_root)
     with args.main_process_first(desc="read the conversations"):
         found = [measure(rows, collator) for rows in sets]
     require_within_budget(found, args.quarantine_budget)
     rows = weighted(found, weights, args.seed)
     tokens = np.concatenate([one.tokens for one in found])[rows]
-    packs, lengths = packs_of(tokens, args.batch_tokens, args.seed)
+    pictured = np.concatenate([one.pictured for one in found])[rows]
+    packs, lengths = packs_of(tokens, pictured, args.batch_tokens, image_tokens, args.seed)
     logger.info("%d conversations an epoch.", len(rows))
     broken = Path(args.output_dir) / QUARANTINE.format("conversations")
     opened = OpenedRows(Subset(ConcatDataset(sets), rows.tolist()))
@@ -155,22 +158,17 @@ def _sampler(args: LlavaArguments, lengths: list[int]) -> RowOrder:
     return LengthGroups(lengths, together * args.gradient_accumulation_steps, args.seed)
 
 
-def save_llava(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> Save:
-    """How a finished stage writes its LLaVA directory."""
-
-    def save(state: dict[str, Tensor], directory: Path) -> None:
-        model.save_pretrained(directory, state_dict=state)
-        processor.save_pretrained(directory)
-
-    return save
-
-
-def save_adapted(model: PeftModel, processor: LlavaProcessor, base: dict[str, Any]) -> Save:
-    """How stage 4 writes adapters of `base`."""
+def save_llava(
+    model: LlavaForConditionalGeneration | PeftModel,
+    processor: LlavaProcessor,
+    base: dict[str, Any] | None = None,
+) -> Save:
+    """How a finished stage writes its LLaVA directory, or adapters of `base`."""
 
     def save(state: dict[str, Tensor], directory: Path) -> None:
         model.save_pretrained(str(directory), state_dict=state)
         processor.save_pretrained(directory)
-        write_base(base, directory)
+        if base is not None:
+            write_base(base, directory)
 
     return save

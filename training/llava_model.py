@@ -20,7 +20,7 @@ from transformers.integrations.deepspeed import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from mllm.adapters import Lora, in_4_bits
+from mllm.adapters import Lora, in_4_bits, learning_part
 from mllm.assemble import assemble
 from mllm.directory import require_llava
 from mllm.row_attention import ROWS
@@ -70,13 +70,9 @@ def _whole_models(args: LlavaArguments) -> Iterator[None]:
 def open_llava(
     directory: str | Path, args: LlavaArguments, lora: Lora | None = None
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model and processor of a LLaVA directory, for training.
-
-    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
-    and bf16 is the autocast's business; frozen ones under adapters may be bf16, or 4 bits.
-    """
+    """The model and processor of a LLaVA directory, for training; 4 bits if `lora` asks for it."""
     require_llava(directory)
-    dtype = torch.bfloat16 if args.bf16 and (args.deepspeed or lora) else torch.float32
+    dtype = opened_as(args.bf16, deepspeed=bool(args.deepspeed), adapted=lora is not None)
     settings: dict[str, Any] = {}
     if lora is not None and lora.quantized:
         settings["quantization_config"] = in_4_bits(dtype)
@@ -93,6 +89,15 @@ def open_llava(
     return model, AutoProcessor.from_pretrained(directory)
 
 
+def opened_as(bf16: bool, *, deepspeed: bool, adapted: bool) -> torch.dtype:
+    """Of the weights of a LLaVA that is trained, `bf16` or not.
+
+    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
+    and bf16 is the autocast's business; frozen ones under adapters may be bf16.
+    """
+    return torch.bfloat16 if bf16 and (deepspeed or adapted) else torch.float32
+
+
 def _attention(args: LlavaArguments) -> str:
     """What reads the LLM's attention: as `args.attention` says, or the fastest that is there."""
     if args.attention != "auto":
@@ -104,7 +109,7 @@ def _attention(args: LlavaArguments) -> str:
 
 def unused_tower_parts(model: LlavaForConditionalGeneration) -> list[nn.Module]:
     """The tower's modules behind the layer whose features are read; they never get a gradient."""
-    tower = model.model.vision_tower
+    tower: Any = learning_part(model.model.vision_tower)
     layers, read = tower.encoder.layers, model.config.vision_feature_layer
     # Hidden state n is the output of n layers; of all of them, counted from the end, it is -1.
     states = read if isinstance(read, list) else [read]

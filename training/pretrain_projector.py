@@ -14,10 +14,7 @@ from dataclasses import dataclass, field
 
 from transformers import LlavaForConditionalGeneration
 
-from training.llava import (
-    llava_trainer,
-    save_llava,
-)
+from training.llava import llava_trainer, save_llava
 from training.llava_arguments import LlavaArguments
 from training.llava_model import assemble_once, keep_in_eval, open_llava
 from training.recipe import read_recipe

@@ -16,6 +16,7 @@ from transformers.trainer_pt_utils import get_model_param_count
 
 GIB = 2**30
 ADAPTED = "base_model.model."  # what peft puts before names of weights
+UNUSED = ".original_module."  # where it keeps a part as it was, beside the one that learns
 SHOWN = ("loss", "tokens_per_second", "learned_share", "memory_gib", "grad_norm")
 
 
@@ -72,12 +73,21 @@ def peak_memory(device: torch.device) -> int:
 
 def parameter_table(model: nn.Module) -> str:
     """One line per part of the model: name, tensors, parameters, and how many of them learn."""
-    parts = defaultdict(nn.ParameterList)
+    parts = defaultdict[str, list[nn.Parameter]](list)
     for name, parameter in model.named_parameters():
-        parts[".".join(name.removeprefix(ADAPTED).split(".")[:2])].append(parameter)
+        if UNUSED not in name:
+            parts[".".join(name.removeprefix(ADAPTED).split(".")[:2])].append(parameter)
+            parts["all"].append(parameter)
+    parts["all"] = parts.pop("all")  # it comes last
     lines = [f"{'part':<32}{'tensors':>9}{'parameters':>15}{'learning':>15}"]
-    for name, part in [*parts.items(), ("all", model)]:
-        tensors, total = sum(1 for _ in part.parameters()), get_model_param_count(part)
-        learning = get_model_param_count(part, trainable_only=True)
-        lines.append(f"{name:<32}{tensors:>9}{total:>15,}{learning:>15,}")
+    for name, part in parts.items():
+        total = sum(map(_values, part))
+        learning = sum(_values(parameter) for parameter in part if parameter.requires_grad)
+        lines.append(f"{name:<32}{len(part):>9}{total:>15,}{learning:>15,}")
     return "\n".join(lines)
+
+
+def _values(parameter: nn.Parameter) -> int:
+    """As transformers counts them, shards of ZeRO-3 whole; of 4 bits two lie in each byte."""
+    held = get_model_param_count(nn.ParameterList([parameter]))
+    return 2 * held if parameter.dtype is torch.uint8 else held

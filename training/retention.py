@@ -16,6 +16,7 @@ from torchvision.datasets import ImageFolder
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.arguments import TowerArguments
+from training.checkpoints import write_record
 from training.recipe import from_mapping
 from training.sources import Retention
 from vision_tower.captions import Captions
@@ -74,9 +75,7 @@ class RetentionProbe(TrainerCallback):
             return
         self.first = self.measure(self.reference, args)
         if args.process_index == 0:
-            aside = file.with_suffix(".new")
-            aside.write_text(json.dumps(self.first, indent=2) + "\n", encoding="utf-8")
-            aside.replace(file)
+            write_record(file, self.first)
         self.log(dict(self.first))  # the Trainer adds to what it logs
 
     def on_step_end(

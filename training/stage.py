@@ -31,7 +31,9 @@ from training.checkpoints import (
     Sums,
     collate_unstopped,
     last_checkpoint,
+    remove_torn,
     require_sound,
+    write_record,
 )
 from training.progress import Bar, parameter_table
 from training.provenance import RECORD, differences, provenance, resolved_recipe
@@ -200,14 +202,8 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
     checkpoint = last_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("Going on from %s.", checkpoint)
-        if trainer.args.process_index == 0:
-            require_sound(checkpoint)
     if trainer.args.process_index == 0:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / STARTED).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-        if checkpoint is None:  # of a run that never got to one
-            for file in output_dir.glob(QUARANTINE.format("*")):
-                file.unlink()
+        _begin(output_dir, recipe, checkpoint)
     trainer.accelerator.wait_for_everyone()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.stop_on_signal.stopped:
@@ -228,6 +224,18 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         _move_into(aside, output_dir)
         (output_dir / STARTED).unlink()
     trainer.accelerator.wait_for_everyone()
+
+
+def _begin(output_dir: Path, recipe: dict[str, object], checkpoint: Path | None) -> None:
+    """Leave in `output_dir` what a run that is killed is told by."""
+    if checkpoint is not None:
+        require_sound(checkpoint)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    remove_torn(output_dir, checkpoint)
+    write_record(output_dir / STARTED, recipe)
+    if checkpoint is None:  # of a run that never got to one
+        for file in output_dir.glob(QUARANTINE.format("*")):
+            file.unlink()
 
 
 def _move_into(aside: Path, output_dir: Path) -> None:

@@ -38,6 +38,17 @@ def test_the_directory_is_stock_and_loses_no_weight(llava):
     assert model.config.image_seq_length == image_token_count(model.config) == 4
 
 
+def test_the_parts_are_named_for_those_who_open_them_apart(llava):
+    """vLLM and llama.cpp choose a language model's code by this name."""
+    config = json.loads((llava / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == (
+        "llava",
+        ["LlavaForConditionalGeneration"],
+    )
+    assert config["text_config"]["architectures"] == ["LlamaForCausalLM"]
+    assert config["vision_config"]["model_type"] == "clip_vision_model"
+
+
 def test_the_parts_keep_their_weights(llava, parts):
     model = LlavaForConditionalGeneration.from_pretrained(llava)
     tower = CLIPVisionModel.from_pretrained(parts[0] / "vision")

@@ -11,11 +11,15 @@ from tests.tiny_llava import picture, row, write_rows
 
 
 def test_every_row_is_in_one_pack_and_none_is_too_full():
-    lengths = np.random.default_rng(0).integers(1, 101, 10_000).tolist()
-    packs = pack(lengths, 100, seed=3)
+    random = np.random.default_rng(0)
+    pictured = random.random(10_000) < 0.5
+    lengths = np.where(pictured, random.integers(30, 101, 10_000), random.integers(1, 71, 10_000))
+    packs = pack(lengths.tolist(), pictured.tolist(), 100, 30, seed=3)
     assert sorted(row for one in packs for row in one) == list(range(10_000))
-    full = [sum(lengths[row] for row in one) for one in packs]
-    assert max(full) <= 100
+    blind = [not pictured[one].any() for one in packs]
+    assert 0 < sum(blind) < len(packs)
+    full = [lengths[one].sum() + 30 * without for one, without in zip(packs, blind, strict=True)]
+    assert max(full) == 100
 
 
 @pytest.mark.parametrize("room", [2048, 4096])
@@ -23,21 +27,32 @@ def test_little_is_left_empty_of_lengths_as_llavas_mixture_has(room):
     """40 % texts without picture, short and long answers: at most 3 % may be padding."""
     rng = np.random.default_rng(1)
     words = np.minimum(rng.lognormal(4.6, 1.0, 20_000).astype(int) + 20, room - 576)
-    lengths = (words + 576 * (rng.random(20_000) > 0.4)).tolist()
-    packs = pack(lengths, room, seed=0)
+    pictured = rng.random(20_000) > 0.4
+    lengths = (words + 576 * pictured).tolist()
+    packs = pack(lengths, pictured.tolist(), room, 576, seed=0)
     assert sum(lengths) / (room * len(packs)) > 0.97
 
 
 def test_packs_depend_on_the_seed_alone():
     lengths = np.random.default_rng(2).integers(1, 50, 500).tolist()
-    assert pack(lengths, 64, seed=1) == pack(lengths, 64, seed=1)
-    assert pack(lengths, 64, seed=1) != pack(lengths, 64, seed=2)
+    told = [pack(lengths, [False] * 500, 64, 8, seed=seed) for seed in (1, 1, 2)]
+    assert told[0] == told[1] != told[2]
 
 
 def test_best_fit_by_hand():
     # 7 opens a pack, 6 another, 3 fits the first exactly, 4 the second, 2 opens a third.
-    told = pack([7, 3, 6, 2, 4], 10, seed=0)
+    told = pack([7, 3, 6, 2, 4], [True] * 5, 10, 2, seed=0)
     assert sorted(map(sorted, told)) == [[0, 1], [2, 4], [3]]
+
+
+def test_a_pack_keeps_a_place_for_its_first_picture():
+    # Texts of 5 and 2 leave 1 of 10 beside a blank picture of 2; a row of 3, two of them its
+    # picture, takes both. One more picture would have to bring its own tokens.
+    for pictured, expected in ((True, [[0, 1, 2]]), (False, [[0, 2], [1]])):
+        told = pack([5, 2, 3], [False, False, pictured], 10, 2, seed=0)
+        assert sorted(map(sorted, told)) == expected
+    told = pack([5, 3, 3], [False, True, True], 10, 2, seed=0)
+    assert sorted(map(len, told)) == [1, 2]
 
 
 def test_pictures_are_opened_from_files_and_from_bytes(tmp_path):

@@ -6,10 +6,11 @@ import pytest
 
 from mllm.assemble import assemble
 from scripts import plan
-from scripts.meta_llava import Census, census, config_of, flops_a_token, meta_learner, opened_as
+from scripts.meta_llava import Census, census, config_of, flops_a_token, lora_of, meta_learner
 from scripts.plan import GIB, planned, read
 from scripts.zero_memory import Curve, Zero, largest, read_zero, share_of
 from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
+from training.llava_model import opened_as
 
 # The tiny LLaVA's, by hand: width 32, 2 layers of 64, the tower's width 24.
 PROJECTOR = (24 * 32 + 32) + (32 * 32 + 32)
@@ -87,7 +88,7 @@ def test_other_types():
 def test_what_learns(parts, tmp_path):
     def counted(stage="finetune", **changes):
         args = read(recipe_file(parts, tmp_path, stage, **changes), []).args
-        dtype = opened_as(args, bf16=True, deepspeed=False)
+        dtype = opened_as(True, deepspeed=False, adapted=lora_of(args) is not None)
         return census(args, meta_learner(args, config_of(args), dtype))
 
     full, tuned = counted(), counted(tune_vision_tower=True)

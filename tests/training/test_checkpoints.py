@@ -17,7 +17,7 @@ from transformers import Trainer
 
 from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
 from training.arguments import StageArguments
-from training.checkpoints import SUMS, last_checkpoint, require_sound, sums
+from training.checkpoints import SUMS, Sums, last_checkpoint, require_sound, sums
 from training.row_order import row_order
 from training.stage import StageTrainer, run_stage
 
@@ -76,6 +76,41 @@ def test_checkpoints_are_ordered_by_number_and_those_cut_short_passed_over(tmp_p
     assert last_checkpoint(tmp_path / "none") is None
 
 
+def test_what_a_kill_left_of_checkpoints_takes_no_whole_ones_place(tmp_path):
+    """Of one on a signal, at step 5, and of one that was being removed."""
+    run_stage(trainer(tmp_path, save_total_limit=9), save)
+    (tmp_path / "recipe.json").rename(tmp_path / "started.json")
+    shutil.rmtree(tmp_path / "checkpoint-6")
+    shutil.copytree(tmp_path / "checkpoint-4", tmp_path / "checkpoint-5")
+    (tmp_path / "checkpoint-5" / SUMS).unlink()
+    (tmp_path / "checkpoint-2/optimizer.pt").unlink()
+    seen = []
+    resumed = trainer(tmp_path)
+    on_save = Sums.on_save
+
+    def look(self, *told, **more):
+        seen.append({path.name for path in tmp_path.glob("checkpoint-*")})
+        on_save(self, *told, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sums, "on_save", look)
+        run_stage(resumed, save)
+    # Until 6 has its sums, 4 is what is left if the run is killed.
+    assert seen == [{"checkpoint-4", "checkpoint-6"}]
+
+
+def test_a_kill_before_the_first_sums_leaves_nothing_behind(tmp_path):
+    (tmp_path / "checkpoint-2").mkdir(parents=True)
+    (tmp_path / "checkpoint-2/sha256.new").write_text("{")
+    run_stage(trainer(tmp_path, max_steps=2), save)
+    require_sound(tmp_path / "checkpoint-2")
+
+
+def test_one_checkpoint_is_too_few():
+    with pytest.raises(ValueError, match="keep 2, or all of them by 0"):
+        trainer("nowhere", save_total_limit=1)
+
+
 def test_a_flipped_bit_or_a_cut_is_found_wherever_it_is(tmp_path):
     """Fifty places in all of a checkpoint's files, its sums among them."""
     run_stage(trainer(tmp_path / "run"), save)
@@ -118,7 +153,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
     with pytest.raises(OSError, match="No space left on device"):
-        run_stage(trainer(tmp_path / "out", save_total_limit=1), save)
+        run_stage(trainer(tmp_path / "out", save_total_limit=2), save)
     assert last_checkpoint(tmp_path / "out").name == "checkpoint-2"
     monkeypatch.undo()
     resumed, whole = trainer(tmp_path / "out"), trainer(tmp_path / "whole")

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from transformers import AutoProcessor
 
+from mllm.assemble import assemble
 from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import ConversationError
 from mllm.packs import OpenedRows
-from tests.tiny_llava import example_rows, row, write_rows
+from tests.tiny_llava import example_rows, row, write_language_model, write_rows, write_tower
 from training.conversation_rows import (
     Measured,
     measure,
@@ -22,9 +23,6 @@ from training.conversation_rows import (
 
 @pytest.fixture(scope="module")
 def collator(tmp_path_factory):
-    from mllm.assemble import assemble
-    from tests.tiny_llava import write_language_model, write_tower
-
     root = tmp_path_factory.mktemp("mllm")
     tower, llm = write_tower(root / "tower"), write_language_model(root / "llm")
     assemble(str(tower), str(llm), root / "mllm", system="")
@@ -44,10 +42,8 @@ def test_rows_are_measured_as_they_are_collated(collator, tmp_path):
     assert found.problems == [""] * 16
     for index in range(16):
         batch = collator([[OpenedRows(rows)[index]]])
-        labels = batch["labels"][0]
-        blank = 0 if rows[index].pictures else 4
-        assert found.tokens[index] == len(labels) - blank
-        assert found.supervised[index] == (labels != -100).sum()
+        assert found.tokens[index] == batch["row_lengths"][0]
+        assert found.pictured[index] == bool(rows[index].pictures)
 
 
 def test_broken_rows_are_told_and_have_no_length(collator, tmp_path):
@@ -81,9 +77,8 @@ def test_another_length_is_another_measure(collator, tmp_path):
 
 
 def found(*tokens, problem="row 3: broken"):
-    return Measured(
-        np.array(tokens), np.array(tokens), ["" if length else problem for length in tokens]
-    )
+    problems = ["" if length else problem for length in tokens]
+    return Measured(np.array(tokens), np.ones(len(tokens), bool), problems)
 
 
 def test_a_few_broken_rows_are_left_out_and_told_of(caplog):
@@ -114,11 +109,17 @@ def test_broken_rows_have_no_weight():
 
 
 def test_packs_and_their_lengths():
-    packs, lengths = packs_of(np.array([7, 5, 3, 3]), 10, seed=0)
+    seeing = np.ones(4, bool)
+    packs, lengths = packs_of(np.array([7, 5, 3, 3]), seeing, 10, 2, seed=0)
     assert sorted(len(one) for one in packs) == [2, 2]
     assert sorted(lengths) == [8, 10]
-    alone, lengths = packs_of(np.array([3, 7]), 0, seed=0)
+    alone, lengths = packs_of(np.array([3, 7]), seeing[:2], 0, 2, seed=0)
     assert (alone, lengths) == ([[0], [1]], [3, 7])
+
+
+def test_a_batch_of_tokens_must_hold_a_text_and_a_blank_picture():
+    with pytest.raises(ValueError, match=r"of 9 tokens, .* blank picture of 2 .* to 11"):
+        packs_of(np.array([9, 10]), np.array([False, True]), 10, 2, seed=0)
 
 
 def test_entries_of_a_mixture(tmp_path):

@@ -5,11 +5,13 @@ from dataclasses import fields
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlavaForConditionalGeneration
 
 from mllm.assemble import assemble
 from mllm.chat import Chat
 from tests.tiny_llava import (
     example_rows,
+    likeliest,
     picture,
     write_language_model,
     write_rows,
@@ -59,7 +61,8 @@ def test_the_defaults_are_llava_1_5s():
 def test_projector_and_language_model_learn_and_the_tower_does_not(folder, tmp_path):
     moved, names = changed(folder, train(folder, tmp_path))
     assert moved == {name for name in names if not name.startswith("vision_tower.")}
-    assert Chat(tmp_path).answer(picture(0), "what", max_new_tokens=3) is not None
+    answer = Chat(tmp_path).answer(picture(0), "what", max_new_tokens=3)
+    assert answer == likeliest(LlavaForConditionalGeneration.from_pretrained(tmp_path), tmp_path, 3)
 
 
 @pytest.mark.parametrize("start", ["start", "start-siglip"])
