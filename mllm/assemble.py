@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -179,7 +179,20 @@ def _write(model: PreTrainedModel, processor: LlavaProcessor, directory: Path) -
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    model.save_pretrained(partial)
+    model.save_pretrained(partial, state_dict=_published_names(model))
     processor.save_pretrained(partial)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
+
+
+def _published_names(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Weights, the tower's by the names that LLaVAs of the hub have.
+
+    transformers 5 has no level `vision_model` in its towers, and reads both; transformers 4, vLLM
+    and llama.cpp read the published names alone. What is loaded with them is saved with them again.
+    """
+    tower = "model.vision_tower."
+    return {
+        name.replace(tower, f"{tower}vision_model.", 1): weight
+        for name, weight in model.state_dict().items()
+    }

@@ -52,5 +52,8 @@ def export_vision(
     """Write `vision/`: config.json, model.safetensors, preprocessor_config.json."""
     check_exportable(visual, preprocess)
     family, _ = FAMILIES[type(visual)]
-    vision_model(visual, state).save_pretrained(directory)
+    model = vision_model(visual, state)
+    # The names of the hub's towers: transformers 5 reads them too, older readers nothing else.
+    names = {f"vision_model.{name}": weight for name, weight in model.state_dict().items()}
+    model.save_pretrained(directory, state_dict=names)
     family.image_processor(visual, preprocess).save_pretrained(directory)

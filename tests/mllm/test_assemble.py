@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
@@ -47,6 +48,21 @@ def test_the_parts_are_named_for_those_who_open_them_apart(llava):
     )
     assert config["text_config"]["architectures"] == ["LlamaForCausalLM"]
     assert config["vision_config"]["model_type"] == "clip_vision_model"
+
+
+@pytest.mark.parametrize("family", ["llava", "siglip_llava"])
+def test_weights_have_the_names_of_the_hubs_llavas(request, family, tmp_path):
+    """transformers 4, vLLM and llama.cpp know no others; and every later stage keeps them."""
+    directory = request.getfixturevalue(family)
+    model = LlavaForConditionalGeneration.from_pretrained(directory)
+    model.save_pretrained(tmp_path)
+    for folder in (directory, tmp_path):
+        with safe_open(folder / "model.safetensors", "pt") as weights:
+            names = list(weights.keys())
+        tower = [name for name in names if name.startswith("vision_tower.vision_model.")]
+        rest = ("language_model.model.", "language_model.lm_head.", "multi_modal_projector.")
+        assert tower
+        assert all(name in tower or name.startswith(rest) for name in names)
 
 
 def test_the_parts_keep_their_weights(llava, parts):

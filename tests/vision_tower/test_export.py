@@ -4,6 +4,7 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoImageProcessor, AutoModel, CLIPVisionModel
 
@@ -66,6 +67,8 @@ def test_the_saved_tower_opens_in_transformers_alone(tmp_path):
     save_tower(tower, tmp_path / "tower")
     exported = AutoModel.from_pretrained(tmp_path / "tower" / "vision")
     assert isinstance(exported, CLIPVisionModel)
+    with safe_open(tmp_path / "tower/vision/model.safetensors", "pt") as weights:
+        assert all(name.startswith("vision_model.") for name in weights.keys())  # noqa: SIM118
     processor = AutoImageProcessor.from_pretrained(tmp_path / "tower" / "vision")
     picture = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
