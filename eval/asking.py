@@ -22,8 +22,19 @@ class Named:
     def identity(self) -> dict[str, str | None]:
         """What a result calls it, with the hash of its files where they are here."""
         if self.endpoint is not None:
-            return {"name": self.name, "endpoint": self.endpoint}
+            return {"name": self.name, "sha256": None, "endpoint": self.endpoint}
         return model_identity(self.name)
+
+    def require_name(self) -> None:
+        """Raise FileNotFoundError for neither directory nor hub id; the hub is not asked."""
+        if self.endpoint is not None or Path(self.name).is_dir():
+            return
+        try:
+            validate_repo_id(self.name)
+        except HFValidationError as error:
+            raise FileNotFoundError(
+                f"{self.name}: no such directory, and no hub id either; check the name."
+            ) from error
 
     def open(self) -> Answers:
         """Load it, or reach for it; raises ValueError if it is not of the right kind."""
@@ -39,17 +50,6 @@ class Named:
 @dataclass(frozen=True)
 class Subject(Named):
     """The vision-language model whose answers are scored."""
-
-    def require_name(self) -> None:
-        """Raise FileNotFoundError for neither directory nor hub id; the hub is not asked."""
-        if self.endpoint is not None or Path(self.name).is_dir():
-            return
-        try:
-            validate_repo_id(self.name)
-        except HFValidationError as error:
-            raise FileNotFoundError(
-                f"{self.name}: no such directory, and no hub id either; check --model."
-            ) from error
 
     def identity(self) -> dict[str, str | None]:
         """With the hash of its vision tower's weights, too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from eval.answers import answers_by_id, some
 from eval.asking import Judge
 from eval.benchmark import JudgedBenchmark, Question
 from eval.generate import Answers, generate_answers
+from eval.provenance import sameness
 from eval.rows import read_json_rows
+from vision_tower.journal import origin_of
+
+# The judge of verdicts that came without a word of who gave them.
+UNKNOWN = "unknown, verdicts from a file"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,14 @@ def verdicts_of_file(
             f"{path}: {len(missing)} of {len(to_judge)} answers have no verdict: {some(missing)}; "
             "judge them too."
         )
-    return Verdicts(replies, {"name": "verdicts from a file"}, path)
+    return Verdicts(replies, _judge_of(path), path)
+
+
+def _judge_of(path: Path) -> dict[str, str | None]:
+    """Who gave a file's verdicts: beside those of `Judging.ask` it is written."""
+    origin = origin_of(path)
+    made_by = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
+    return {"name": None} | made_by["judge"] if "judge" in made_by else {"name": UNKNOWN}
 
 
 def _require_same_answers(path: Path, to_judge: Sequence[Question]) -> None:
@@ -123,6 +136,13 @@ class Judging:
     judge: Judge | None
     batch_size: int
 
+    def require(self) -> None:
+        """Raise FileNotFoundError where the file, or the judge, cannot be there."""
+        if self.file is not None and not self.file.is_file():
+            raise FileNotFoundError(f"{self.file}: no such file; check --verdicts.")
+        if self.judge is not None:
+            self.judge.require_name()
+
     @cached_property
     def _model(self) -> Answers:
         """Loaded when it is first asked, once for all benchmarks."""
@@ -140,7 +160,7 @@ class Judging:
             root,
             to_judge,
             path,
-            made_by={"judge": identity},
+            made_by={"judge": sameness(identity)},
             max_new_tokens=benchmark.judge_max_new_tokens,
             batch_size=self.batch_size,
             title=f"{benchmark.title}, judge",

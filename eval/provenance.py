@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,6 +49,12 @@ def model_identity(name: str) -> dict[str, str | None]:
     """Name as given, and the hash of its files where it is a directory here."""
     directory = Path(name)
     return {"name": name, "sha256": model_hash(directory) if directory.is_dir() else None}
+
+
+def sameness(identity: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What two identities of one model share, however each was named and wherever it ran."""
+    key = "sha256" if identity.get("sha256") is not None else "name"
+    return {name: identity[name] for name in (key, "dtype") if name in identity}
 
 
 def tower_hash(directory: Path) -> str | None:

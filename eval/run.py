@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from eval.asking import Decoding, Judge, Subject
-from eval.benchmark import LanguageBenchmark, Metrics, TowerBenchmark, kind_of
+from eval.benchmark import JudgedBenchmark, LanguageBenchmark, Metrics, TowerBenchmark, kind_of
 from eval.judging import Judging
+from eval.parts import processes
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
 from eval.scoring import score_answers, score_models, score_towers
@@ -104,7 +105,7 @@ def _contradiction(given: RunArguments) -> str | None:
         (given.endpoint and not given.model, "--endpoint goes with --model"),
         (given.judge_endpoint and not given.judge, "--judge-endpoint goes with --judge"),
         (
-            given.batch_size < 1 or (given.max_new_tokens or 1) < 1,
+            min(given.batch_size, 1 if given.max_new_tokens is None else given.max_new_tokens) < 1,
             "--batch-size and --max-new-tokens must be at least 1",
         ),
     )
@@ -124,6 +125,11 @@ def choose_benchmarks(arguments: RunArguments) -> list[LanguageBenchmark | Tower
             wanted = "--tower" if isinstance(benchmark, TowerBenchmark) else "--model or --answers"
             raise ValueError(f"benchmark {name!r} is run with {wanted}.")
         chosen.append(benchmark)
+    judged = any(isinstance(benchmark, JudgedBenchmark) for benchmark in chosen)
+    if (arguments.judge or arguments.verdicts) and not judged:
+        raise ValueError(
+            f"{', '.join(arguments.benchmark)}: scored by a rule; leave --judge and --verdicts out."
+        )
     return chosen
 
 
@@ -141,8 +147,11 @@ def benchmark_root(data_root: Path, folder: str, alone: bool) -> Path:
     raise FileNotFoundError(f"{missing}: no such folder; check --data-root.")
 
 
-def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
-    """Score everything that was asked for; results are written as soon as each is there."""
+def run(arguments: RunArguments) -> Iterator[tuple[Metrics, Result]]:
+    """Score everything that was asked for; each result is written, then given.
+
+    Of several processes (eval.parts) all ask, model and judge alike, and the first has results.
+    """
     chosen = choose_benchmarks(arguments)
     roots = [benchmark_root(arguments.data_root, b.folder, len(chosen) == 1) for b in chosen]
     towers = [(b, r) for b, r in zip(chosen, roots, strict=True) if isinstance(b, TowerBenchmark)]
@@ -161,12 +170,12 @@ def run(arguments: RunArguments) -> list[tuple[Metrics, Result]]:
         subject = Subject(arguments.model, arguments.endpoint)
         decoding = Decoding(arguments.max_new_tokens, arguments.batch_size)
         scored = score_models(subject, others, arguments.output, decoding, judging)
-    results: list[tuple[Metrics, Result]] = []
     for benchmark, result in scored:
+        if not processes().is_main_process:
+            continue
         if arguments.output is not None:
             write_result(benchmark, result, arguments.output / f"{benchmark.name}.json")
-        results.append((benchmark, result))
-    return results
+        yield benchmark, result
 
 
 def metric_table(benchmark: Metrics, result: Result) -> Table:
@@ -198,14 +207,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("eval").setLevel(logging.INFO)
     console = Console()
     try:
-        results = run(parse_arguments(argv))
+        for benchmark, result in run(parse_arguments(argv)):
+            console.print(metric_table(benchmark, result))
     except (OSError, ValueError) as error:
         Console(stderr=True).print(
             "error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True
         )
         return 1
-    for benchmark, result in results:
-        console.print(metric_table(benchmark, result))
     return 0
 
 

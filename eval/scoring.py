@@ -20,7 +20,6 @@ from eval.benchmark import (
 )
 from eval.generate import generate_answers
 from eval.judging import Judging, Verdicts, needs_judge, verdicts_of_file
-from eval.parts import processes
 from eval.pictures import check_images, picture_files
 from eval.provenance import (
     data_hashes,
@@ -28,14 +27,15 @@ from eval.provenance import (
     model_identity,
     path_hash,
     pictures_hash,
+    sameness,
     versions,
 )
 from eval.result import Result
 
 logger = logging.getLogger(__name__)
 
-# What answers depend on; a run goes on with answers only where these are the same.
-MADE_BY = ("model", "data", "pictures", "decoding")
+# What answers depend on beside the model; a run goes on with answers only where these are the same.
+MADE_BY = ("data", "pictures", "decoding")
 Scored = Iterator[tuple[Metrics, Result]]
 
 
@@ -63,10 +63,7 @@ def score_models(
     decoding: Decoding,
     judging: Judging,
 ) -> Scored:
-    """Ask a model, then score; everything that can be refused is refused before it is loaded.
-
-    Of several processes (eval.parts) all ask, model and judge alike, and the first gives results.
-    """
+    """Ask a model, then score; everything that can be refused is refused before it is loaded."""
     subject.require_name()
     asked = [
         (benchmark, root, _askable(benchmark, root, judging)) for benchmark, root in benchmarks
@@ -74,7 +71,8 @@ def score_models(
     model = subject.open()
     identity = subject.identity() | {"dtype": model.dtype}
     for benchmark, root, questions in asked:
-        limit = decoding.max_new_tokens or benchmark.max_new_tokens
+        asked_for = decoding.max_new_tokens
+        limit = benchmark.max_new_tokens if asked_for is None else asked_for
         provenance = _provenance(benchmark, root) | {
             "model": identity,
             "decoding": {"strategy": "greedy", "max_new_tokens": limit},
@@ -87,21 +85,22 @@ def score_models(
             root,
             questions,
             path,
-            made_by={key: provenance[key] for key in MADE_BY},
+            made_by={key: provenance[key] for key in MADE_BY} | {"model": sameness(identity)},
             max_new_tokens=limit,
             batch_size=decoding.batch_size,
             title=benchmark.title,
         )
         answers = dict(answers_by_id(path, "question_id"))
         made = _Asked(benchmark, root, questions, questions, answers, path)
-        result = made.result(provenance, judging, output)
-        if processes().is_main_process:
-            yield benchmark, result
+        yield benchmark, made.result(provenance, judging, output)
 
 
 def _askable(benchmark: LanguageBenchmark, root: Path, judging: Judging) -> list[Question]:
     """The questions, once everything is there that asking and scoring them needs."""
     _require_judge(benchmark, judging)
+    if isinstance(benchmark, JudgedBenchmark):
+        judging.require()
+        benchmark.judge_questions(root, [], {})  # reads the judge's official prompt
     questions = benchmark.load(root)
     check_images(root, [question.image for question in questions if question.image])
     return questions
@@ -144,7 +143,8 @@ class _Asked:
         provenance["answered"] = f"{len(self.answered)} of {len(self.questions)} questions"
         if len(self.answered) < len(self.questions):
             logger.warning(
-                "%s: %s answers %s; what needs the others is not scored",
+                "%s: %s answers %s; scores are over these alone, and groups of questions hold what "
+                "is answered of them",
                 self.benchmark.title, self.path.name, provenance["answered"],
             )  # fmt: skip
         units = self._units(provenance, judging, output)

@@ -92,14 +92,6 @@ def record_of(folder: Path, files: list[Path], source: str, archive: str = "") -
     return Record(source=source, count=len(files), bytes=size, archive=archive, files=hashes)
 
 
-def complete(part: AnyPart, folder: Path, record: Record | None) -> bool:
-    """Whether all of it is there, as it was fetched, by names and sizes alone."""
-    files = part.found(folder)
-    if len(files) < part.count:
-        return False
-    return record is None or record.bytes == sum(path.stat().st_size for path in files)
-
-
 def verify(part: AnyPart, folder: Path, record: Record | None, images: bool) -> Verdict:
     """Compare a part with the known hashes and with its record.
 

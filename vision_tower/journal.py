@@ -20,7 +20,7 @@ def resume(path: Path, made_by: dict[str, object]) -> list[dict[str, Any]]:
     Raises:
         ValueError: the rows were made by something else, or a line is broken.
     """
-    origin = path.with_suffix(".by.json")
+    origin = origin_of(path)
     if not path.is_file() or path.stat().st_size == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         origin.write_text(json.dumps(made_by, indent=1) + "\n", encoding="utf-8")
@@ -47,3 +47,8 @@ def resume(path: Path, made_by: dict[str, object]) -> list[dict[str, Any]]:
                 f"{path} line {number} is no json ({error}): remove the line, it is made again."
             ) from error
     return rows
+
+
+def origin_of(path: Path) -> Path:
+    """Where it stands what the rows of a file came from."""
+    return path.with_suffix(".by.json")

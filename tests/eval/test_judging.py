@@ -11,7 +11,7 @@ import pytest
 
 from eval import run
 from eval.benchmark import JudgedBenchmark
-from eval.judging import prompt_of_script, verdicts_of_file
+from eval.judging import UNKNOWN, prompt_of_script, verdicts_of_file
 from eval.registry import LANGUAGE
 from eval.result import read_result
 from mllm.assemble import assemble
@@ -71,7 +71,7 @@ def test_verdicts_of_a_file(mmhal_root: Path, tmp_path: Path) -> None:
     verdicts = verdicts_of_file(MMHAL, path, questions, questions)
     assert verdicts is not None
     assert verdicts.replies == dict.fromkeys(IDS, "Rating: 4")
-    assert (verdicts.judge, verdicts.file) == ({"name": "verdicts from a file"}, path)
+    assert (verdicts.judge, verdicts.file) == ({"name": UNKNOWN}, path)
     # What needed no judge needs no verdict, and may have one.
     path = write(tmp_path / "verdicts.jsonl", VERDICTS[2:])
     assert verdicts_of_file(MMHAL, path, questions[3:], questions) is not None
@@ -105,7 +105,7 @@ def test_a_result_names_the_verdicts(call: Callable[..., int], tmp_path: Path) -
     verdicts = write(tmp_path / "verdicts.jsonl", VERDICTS)
     assert call("--verdicts", verdicts, "--output", tmp_path / "out") == 0
     provenance = read_result(tmp_path / "out/mmhal.json").provenance
-    assert provenance["judge"] == {"name": "verdicts from a file"}
+    assert provenance["judge"] == {"name": UNKNOWN}
     assert provenance["verdicts"]["file"] == "verdicts.jsonl"  # type: ignore[index]
     # The script holds the judge's prompt.
     assert set(provenance["data"]) == {"response_template.json", "eval_gpt4.py"}  # type: ignore[arg-type]
@@ -134,6 +134,14 @@ def test_a_language_model_judges_and_goes_on(
     shutil.copy(path, tmp_path / "kept.jsonl")
     assert call("--verdicts", tmp_path / "kept.jsonl", "--output", tmp_path / "again") == 0
     assert read_result(tmp_path / "again/mmhal.json").units == result.units
+    # With what stands beside them, they say who judged.
+    shutil.copy(path.with_suffix(".by.json"), tmp_path / "kept.by.json")
+    assert call("--verdicts", tmp_path / "kept.jsonl", "--output", tmp_path / "again") == 0
+    told = read_result(tmp_path / "again/mmhal.json").provenance["judge"]
+    assert told["sha256"] == result.provenance["judge"]["sha256"]  # type: ignore[index]
+    # The judge is what it is, not how it is called.
+    moved = shutil.copytree(judge, tmp_path / "moved")
+    assert call("--judge", moved, "--output", output) == 0
 
 
 def test_verdicts_on_other_answers_or_of_another_judge_are_not_gone_on_with(
@@ -150,6 +158,23 @@ def test_verdicts_on_other_answers_or_of_another_judge_are_not_gone_on_with(
     (other / "chat_template.jinja").write_text("Judge!" + TEMPLATE)
     assert call("--judge", other, "--output", output) == 1
     assert "made with another judge" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--judge", "no such directory, and no hub id"), ("--verdicts", "no such file; check --verd")],
+)
+def test_a_judge_that_is_not_there_is_missed_before_anything_is_asked(
+    mmhal_root: Path,
+    tmp_path: Path,
+    option: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["--model", "no/model", "--benchmark", "mmhal", "--data-root", mmhal_root, option,
+               tmp_path / "none", "--output", tmp_path / "out"]  # fmt: skip
+    assert run.main([str(argument) for argument in command]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_no_judge(

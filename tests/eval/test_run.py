@@ -155,6 +155,26 @@ def test_unknown_benchmark(
     assert [benchmark.name for benchmark in BENCHMARKS.values()] == list(BENCHMARKS)
 
 
+@pytest.mark.parametrize("option", ["--judge", "--verdicts"])
+def test_no_judge_where_a_rule_scores(
+    capsys: pytest.CaptureFixture[str], answers: Path, pope_root: Path, option: str, tmp_path: Path
+) -> None:
+    arguments = ["--answers", answers, "--benchmark", "pope", "--data-root", pope_root]
+    message = refused(capsys, *arguments, option, "any", "--output", tmp_path)
+    assert "pope: scored by a rule; leave --judge and --verdicts out" in message
+
+
+def test_a_model_is_what_it_is_not_how_it_is_called(
+    llava: Path, pope_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--benchmark", "pope", "--data-root", pope_root, "--output", tmp_path / "out"]
+    assert call("--model", llava, *arguments, "--max-new-tokens", 2) == 0
+    written = (tmp_path / "out/pope.answers.jsonl").read_text()
+    monkeypatch.chdir(llava.parent)
+    assert call("--model", llava.name, *arguments, "--max-new-tokens", 2) == 0
+    assert (tmp_path / "out/pope.answers.jsonl").read_text() == written
+
+
 def test_wrong_kind_of_subject(
     capsys: pytest.CaptureFixture[str], answers: Path, pope_root: Path
 ) -> None:
@@ -219,6 +239,8 @@ def test_missing_picture_is_found_before_the_model_is_loaded(
         ["--answers", "a", "--benchmark", "pope", "mmvp", "--data-root", "d"],
         ["--answers", "a", "--benchmark", "pope", "--data-root", "d", "--batch-size", "0"],
         ["--answers", "a", "--benchmark", "pope", "--data-root", "d", "--max-new-tokens", "-1"],
+        ["--answers", "a", "--benchmark", "pope", "--data-root", "d", "--max-new-tokens", "0"],
+        ["--answers", "a", "--benchmark", "pope", "--data-root", "d", "--endpoint", "http://h"],
         ["--answers", "a", "--benchmark", "mmvp", "--data-root", "d", "--judge", "j"],
         ["--tower", "t", "--benchmark", "edits", "--data-root", "d", "--verdicts", "v"],
         ["--answers", "a", "--benchmark", "mmvp", "--data-root", "d", "--unknown"],
