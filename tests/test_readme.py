@@ -125,7 +125,8 @@ def test_shell_commands_are_understood(command: str) -> None:
 def test_flags_in_the_text_exist(flag: str) -> None:
     """Each is read by some script: as a field of a stage or an argument of a parser."""
     fields = {f"--{name}" for stage in STAGES.values() for name in stage.__dataclass_fields__}
-    sources = [p for p in (ROOT / "eval").glob("*.py")] + [*(ROOT / "scripts").rglob("*.*[yh]")]
+    sources = [p for name in ("eval", "benchmarks") for p in (ROOT / name).glob("*.py")]
+    sources += (ROOT / "scripts").rglob("*.*[yh]")
     told = {word for p in sources for word in re.findall(r"--[a-z_-]+", p.read_text("utf-8"))}
     assert flag in fields | told
 
