@@ -70,7 +70,8 @@ def test_the_tower_learns_when_told_to_up_to_the_layer_that_is_read(folder, tmp_
     flags = ["--tune_vision_tower", "True", "--learning_rate", "1e-3"]
     moved, names = changed(folder, train(folder, tmp_path, *flags, start=start), start)
     # Three layers, features from hidden_states[-2]: layers 0 and 1. The rest gets no gradient.
-    behind = ("vision_tower.encoder.layers.2.", "vision_tower.post_layernorm", "vision_tower.head")
+    parts = ("encoder.layers.2.", "post_layernorm", "head")
+    behind = tuple(f"vision_tower.vision_model.{part}" for part in parts)
     # A key bias shifts all scores of a query alike: softmax leaves it no true gradient.
     unclear = {name for name in names if name.endswith("k_proj.bias")}
     expected = {name for name in names if not name.startswith(behind)}

@@ -168,7 +168,8 @@ def test_a_tower_beside_adapters_has_its_own_rate(lora, folder, tmp_path):
     moved = {}
     for name, tensor in after.items():
         if "lora_" not in name:
-            first = before[name.removeprefix("base_model.model.model.")]
+            plain = name.removeprefix("base_model.model.model.")
+            first = before[plain.replace("vision_tower.", "vision_tower.vision_model.")]
             moved[name] = (tensor - first).abs().max().item()
     of_tower = {name: by for name, by in moved.items() if "vision_tower" in name}
     behind = ("encoder.layers.2.", "post_layernorm")
