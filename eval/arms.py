@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -130,9 +131,14 @@ def _common(
     first, *others = [result for results in arms.values() for result in results]
     tables = [_by_id(result) for result in (first, *others)]
     shared = [i for i in tables[0] if all(i in table for table in tables)]
-    kept = [i for i in shared if len({_asks(table[i]) for table in tables}) == 1]
+    same = [i for i in shared if len({_asks(table[i]) for table in tables}) == 1]
+    torn = _torn(tables, set(same))
+    kept = [i for i in same if i not in torn]
     if not kept:
-        raise ValueError(f"{first.benchmark}: the results have no question in common.")
+        raise ValueError(
+            f"{first.benchmark}: the results have no question in common, or no group of questions "
+            "that each of them has whole; score the answers to the same questions."
+        )
     aligned = {
         name: [replace(r, units=tuple(_by_id(r)[i] for i in kept)) for r in results]
         for name, results in arms.items()
@@ -143,10 +149,31 @@ def _common(
         differ=differ,
         kept=len(kept),
         dropped={n: max(len(r.units) for r in rs) - len(shared) for n, rs in arms.items()},
-        changed=len(shared) - len(kept),
+        changed=len(shared) - len(same),
+        torn=len(torn),
         relabelled=sum(len({table[i].label for table in tables}) > 1 for i in kept),
     )
     return aligned, mismatch
+
+
+def _torn(tables: Sequence[Mapping[str, Unit]], same: set[str]) -> set[str]:
+    """Those of the units that a result counted jointly with others which not all results have."""
+    clusters = [_clusters(table) for table in tables]
+    torn: set[str] = set()
+    for i in same:
+        if any(table[i].joint for table in tables):
+            groups = {of[table[i].cluster] for of, table in zip(clusters, tables, strict=True)}
+            if len(groups) > 1 or not same.issuperset(*groups):
+                torn.add(i)
+    return torn
+
+
+def _clusters(table: Mapping[str, Unit]) -> dict[str, frozenset[str]]:
+    """The ids of each cluster's units."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for unit in table.values():
+        found[unit.cluster].add(unit.id)
+    return {cluster: frozenset(ids) for cluster, ids in found.items()}
 
 
 def _by_id(result: Result) -> dict[str, Unit]:

@@ -35,9 +35,10 @@ class Question:
 class Unit:
     """One row of a result. `images` are relative to the benchmark's folder (see eval/pictures).
 
-    Units of one `cluster` stand or fall together and are resampled together: POPE asks the same
-    question about the same picture in several of its splits. `reading` says what the rule made
-    of the answer; a tower's choices need none ("").
+    Units of one `cluster` are resampled together: POPE asks about a picture up to 18 times. Where
+    `joint`, a unit's counts speak of other units of its cluster too, as on pairs of questions that
+    are both right, and are worth nothing without those. `reading` says what the rule made of the
+    answer; a tower's choices need none ("").
     """
 
     id: str
@@ -50,6 +51,7 @@ class Unit:
     reading: str
     label: str
     images: tuple[str, ...]
+    joint: bool = False
 
 
 @dataclass(frozen=True)

@@ -150,14 +150,16 @@ class Mismatch:
     """Results of different data were compared because the user said so.
 
     `differ` names what was not equal. Of each arm, `dropped` counts the units that another arm
-    does not have. `changed` units share an id but ask something else and were dropped as well;
-    `relabelled` ones have another truth and were kept.
+    does not have. Dropped as well were `changed` units, which share an id but ask something else,
+    and `torn` ones, whose counts speak of units that were dropped. `relabelled` ones have another
+    truth and were kept.
     """
 
     differ: tuple[str, ...]
     kept: int
     dropped: Mapping[str, int]
     changed: int
+    torn: int
     relabelled: int
 
 

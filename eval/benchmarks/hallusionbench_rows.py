@@ -138,6 +138,7 @@ def make_units(
             reading=WORDS[verdicts[row.id]],
             label=row.label,
             images=() if row.image is None else (row.image,),
+            joint=True,
         )
         for row in judged
     ]

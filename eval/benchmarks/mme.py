@@ -194,6 +194,7 @@ def _units(both: Sequence[Question], answers: Mapping[str, str]) -> list[Unit]:
                 reading=verdict if reading else f"{verdict} (unreadable)",
                 label=question.label,
                 images=(question.image,) if question.image else (),
+                joint=True,
             )
         )
     return units

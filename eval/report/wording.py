@@ -196,7 +196,9 @@ def warning(mismatch: Mismatch) -> str:
         told += f"; dropped were {', '.join(lost)} that another arm lacks"
     if mismatch.changed:
         told += f"; dropped were {mismatch.changed} whose id stands for another question elsewhere"
-    if lost or mismatch.changed:
+    if mismatch.torn:
+        told += f"; dropped were {mismatch.torn} that count in a group which not all arms have whole"
+    if lost or mismatch.changed or mismatch.torn:
         return f"{told}. No score here is one of the whole benchmark."
     return f"{told}; none was dropped."
 

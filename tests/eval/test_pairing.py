@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eval.arms import Arm
+from eval.benchmarks.hallusionbench import HallusionBench
 from eval.benchmarks.pope import Pope
 from eval.comparison import Comparison, Section, headlines
 from eval.pairing import compare, compare_arms
@@ -240,6 +241,27 @@ def test_different_data_are_paired_by_id_on_request(pope_root: Path) -> None:
         1,
         1,
     )
+
+
+def test_a_group_that_one_arm_has_in_part_is_left_out(hallusionbench_root: Path) -> None:
+    """Same answers, and one arm lacks a figure: its pairs are of fewer rows, so more are right."""
+    bench = HallusionBench()
+    questions = bench.load(hallusionbench_root)
+    answers = {question.id: "Yes" for question in questions}
+    some = [question for question in questions if "VD_illusion_0_1_" not in question.id]
+    assert (len(questions), len(some)) == (7, 5)
+    one, other = (
+        Result("hallusionbench", tuple(bench.score(hallusionbench_root, asked, answers)), {}, "")
+        for asked in (questions, some)
+    )
+    section = compare({"one": [one], "other": [other]}, allow_different_data=True)
+    changes = {d.metric: d.difference for c in section.comparisons for d in c.differences}
+    assert {name: change for name, change in changes.items() if change > 0 or change < 0} == {}
+    # Of the illusions both have figure 0, but not the pairs that it belongs to.
+    assert section.units == 3
+    assert section.mismatch is not None
+    assert (section.mismatch.kept, section.mismatch.torn) == (3, 2)
+    assert section.mismatch.dropped == {"one": 2, "other": 0}
 
 
 def test_the_same_data_are_no_mismatch_though_others_are_allowed(pope_root: Path) -> None:

@@ -92,13 +92,14 @@ def test_answers_without_a_headline_are_told_so() -> None:
 
 
 def test_what_was_dropped_is_told() -> None:
-    told = wording.warning(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 3))
+    told = wording.warning(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 7, 3))
     assert "differ in their data: 2766 common units" in told
     assert "3 have another truth" in told
     assert "dropped were 234 of one that another arm lacks" in told
     assert "dropped were 12 whose id stands for another question" in told
+    assert "dropped were 7 that count in a group which not all arms have whole" in told
     assert told.endswith("No score here is one of the whole benchmark.")
-    none = wording.warning(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0))
+    none = wording.warning(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0, 0))
     assert none.endswith(
         "differ in their pictures: 9 common units were paired by id; none was dropped."
     )
