@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from eval.benchmark import Unit
-from eval.comparison import Mismatch
+from eval.comparison import Mismatch, judge_unknown
+from eval.judging import RULE
+from eval.provenance import sameness
 from eval.registry import BENCHMARKS
 from eval.result import Result, read_result
 
@@ -76,8 +79,9 @@ def align(
         ValueError: they were not got alike, or (unless allowed) not on the same data.
     """
     first, *others = [result for results in arms.values() for result in results]
-    for other in others:
-        _refuse(first, other, MUST_AGREE, "score both alike")
+    # Each with each: what the first does not know of itself, others may know and differ in.
+    for one, other in combinations((first, *others), 2):
+        _refuse(one, other, MUST_AGREE, "score both alike")
     if not allow_different_data:
         way_out = "score both alike, or pair the common units with --allow-different-data"
         for other in others:
@@ -101,13 +105,15 @@ def _ids(result: Result) -> list[str]:
 def _disagree(one: Result, other: Result, key: str) -> bool:
     """A result of answers that were made elsewhere does not know how they were made."""
     mine, theirs = _entry(one, key), _entry(other, key)
+    if key == "judge" and judge_unknown(one.provenance) != judge_unknown(other.provenance):
+        return {"name": RULE} in (mine, theirs)  # it may be any judge, but is no rule
     return mine is not None and theirs is not None and mine != theirs
 
 
 def _entry(result: Result, key: str) -> object:
-    """A part of the provenance; of a judge whose files are here their hash, wherever they lie."""
+    """A part of the provenance; of a judge what tells it from others, wherever it ran."""
     entry = result.provenance.get(key)
-    return entry.get("sha256") or entry if key == "judge" and isinstance(entry, dict) else entry
+    return sameness(entry) if key == "judge" and isinstance(entry, dict) else entry
 
 
 def _refuse(one: Result, other: Result, keys: Sequence[str], way_out: str) -> None:

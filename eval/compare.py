@@ -167,8 +167,8 @@ def _tell(study: Study, console: Console) -> None:
             whose = f"{comparison.candidate}: " if len(study.candidates) > 1 else ""
             told = wording.sentence(section, comparison)
             console.print(f"{whose}{told}", highlight=False, markup=False)
-        if section.mismatch is not None:
-            logger.warning("%s: %s", section.benchmark.title, wording.warning(section.mismatch))
+        for told in wording.warnings(section):
+            logger.warning("%s: %s", section.benchmark.title, told)
     for told in study.left_out:
         logger.warning("left out: %s", told)
 

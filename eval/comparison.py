@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from eval.benchmark import Metrics, Unit
 from eval.bootstrap import LEVEL, SignTest
+from eval.judging import UNKNOWN
 
 Verdict = Literal["gain", "loss", "difference", "unclear"]
 
@@ -125,6 +126,12 @@ class Comparison:
     signs: SignTest | None
     gained: tuple[Flip, ...]
     lost: tuple[Flip, ...]
+
+
+def judge_unknown(provenance: Mapping[str, object]) -> bool:
+    """Whether a judge gave the verdicts, and nothing says which."""
+    judge = provenance.get("judge")
+    return isinstance(judge, Mapping) and judge.get("name") == UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from vision_tower.journal import origin_of
 
 # The judge of verdicts that came without a word of who gave them.
 UNKNOWN = "unknown, verdicts from a file"
+# The judge of answers that the benchmark's own rule read.
+RULE = "none, a rule"
 
 
 @dataclass(frozen=True)

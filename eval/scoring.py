@@ -19,7 +19,7 @@ from eval.benchmark import (
     Unit,
 )
 from eval.generate import generate_answers
-from eval.judging import Judging, Verdicts, needs_judge, verdicts_of_file
+from eval.judging import RULE, Judging, Verdicts, needs_judge, verdicts_of_file
 from eval.pictures import check_images, picture_files
 from eval.provenance import (
     data_hashes,
@@ -157,7 +157,7 @@ class _Asked:
         if not isinstance(self.benchmark, JudgedBenchmark):
             return self.benchmark.score(*given)
         verdicts = self._verdicts(self.benchmark, judging, output)
-        provenance["judge"] = {"name": "none, a rule"} if verdicts is None else verdicts.judge
+        provenance["judge"] = {"name": RULE} if verdicts is None else verdicts.judge
         if verdicts is None:
             return self.benchmark.score(*given)
         provenance["verdicts"] = {"file": verdicts.file.name, "sha256": path_hash(verdicts.file)}

@@ -18,11 +18,8 @@ def markdown(report: Report) -> str:
     study = report.study
     lines = [f"# {report.title}", "", f"{_subject(report)}; shares in percent.", ""]
     for section in study.sections:
-        if section.mismatch is not None:
-            lines += [
-                f"> **Warning.** {section.benchmark.title}: {wording.warning(section.mismatch)}",
-                "",
-            ]
+        for told in wording.warnings(section):
+            lines += [f"> **Warning.** {section.benchmark.title}: {told}", ""]
     lines += _overview(report)
     lines += ["", *(f"Left out: {told}." for told in study.left_out), ""]
     if report.gains is not None:
@@ -94,8 +91,8 @@ def _tests(d: Difference) -> list[str]:
 
 def _section(report: Report, section: Section) -> Lines:
     lines = [f"## {section.benchmark.title}", ""]
-    if section.mismatch is not None:
-        lines += [f"> **Warning.** {wording.warning(section.mismatch)}", ""]
+    for told in wording.warnings(section):
+        lines += [f"> **Warning.** {told}", ""]
     for comparison in section.comparisons:
         if len(report.study.candidates) > 1:
             lines += [f"### {comparison.candidate} against {report.study.baseline}", ""]

@@ -16,7 +16,6 @@ from eval.report.contents import Report
 def body(report: Report) -> dict[str, object]:
     """As plain lists and dictionaries; undefined numbers are null."""
     study = report.study
-    warnings = [s.mismatch for s in study.sections if s.mismatch is not None]
     found = {
         "title": report.title,
         "baseline": study.baseline,
@@ -25,7 +24,11 @@ def body(report: Report) -> dict[str, object]:
         "resamples": RESAMPLES,
         "tests": study.family,
         "method": wording.method(study),
-        "warnings": [wording.warning(mismatch) for mismatch in warnings],
+        "warnings": [
+            f"{section.benchmark.title}: {told}"
+            for section in study.sections
+            for told in wording.warnings(section)
+        ],
         "left_out": study.left_out,
         "benchmarks": {s.benchmark.name: _section(s) for s in study.sections},
     }

@@ -17,6 +17,7 @@ from eval.comparison import (
     SignificanceTest,
     Study,
     headlines,
+    judge_unknown,
 )
 
 MINUS = "\N{MINUS SIGN}"
@@ -183,7 +184,20 @@ def tally(study: Study, candidate: str) -> list[tuple[str, int, str]]:
     ]
 
 
-def warning(mismatch: Mismatch) -> str:
+def warnings(section: Section) -> list[str]:
+    """What a reader must know before believing a difference."""
+    told = [] if section.mismatch is None else [different_data(section.mismatch)]
+    unknown = [s.arm for s in section.standings if any(map(judge_unknown, s.provenance))]
+    if unknown:
+        told.append(
+            f"The verdicts came in files that do not say who gave them: the judges of these "
+            f"verdicts are not known ({', '.join(unknown)}). Scores by different judges do not "
+            "compare."
+        )
+    return told
+
+
+def different_data(mismatch: Mismatch) -> str:
     """What was compared although the data differ."""
     told = (
         f"Compared on request although the results differ in their {', '.join(mismatch.differ)}: "
@@ -197,7 +211,7 @@ def warning(mismatch: Mismatch) -> str:
     if mismatch.changed:
         told += f"; dropped were {mismatch.changed} whose id stands for another question elsewhere"
     if mismatch.torn:
-        told += f"; dropped were {mismatch.torn} that count in a group which not all arms have whole"
+        told += f"; dropped were {mismatch.torn} counted in a group that not all arms have whole"
     if lost or mismatch.changed or mismatch.torn:
         return f"{told}. No score here is one of the whole benchmark."
     return f"{told}; none was dropped."

@@ -11,6 +11,7 @@ from eval.arms import Arm
 from eval.benchmarks.hallusionbench import HallusionBench
 from eval.benchmarks.pope import Pope
 from eval.comparison import Comparison, Section, headlines
+from eval.judging import RULE, UNKNOWN
 from eval.pairing import compare, compare_arms
 from eval.report import wording
 from eval.result import Result, read_result, write_result
@@ -280,18 +281,54 @@ def test_nothing_else_may_differ(pope_root: Path, key: str) -> None:
         compare({"one": [one], "other": [other]}, allow_different_data=True)
 
 
-def test_a_judge_is_known_by_its_files(pope_root: Path) -> None:
-    one, other, third = (
-        replace(result(pope_root, "ynynyn"), provenance={**PROVENANCE, "judge": judge})
-        for judge in (
-            {"name": "a/judge", "sha256": "1"},
-            {"name": "b/judge", "sha256": "1"},
-            {"name": "none, a rule"},
-        )
-    )
-    compare({"one": [one], "other": [other]})
+LOCAL = {"name": "a/judge", "sha256": "1"}
+SERVED = {"name": "judge", "sha256": None, "endpoint": "http://one:8000/v1"}
+
+
+def judged(root: Path, *judges: object) -> list[Result]:
+    """One result for each judge."""
+    one = result(root, "ynynyn")
+    return [replace(one, provenance={**PROVENANCE, "judge": judge}) for judge in judges]
+
+
+@pytest.mark.parametrize(
+    ("judge", "again"),
+    [
+        (LOCAL, {"name": "b/judge", "sha256": "1"}),
+        (LOCAL, {"name": None, "sha256": "1"}),  # from the record beside a file of verdicts
+        (SERVED, SERVED | {"endpoint": "http://two:8000/v1"}),
+        (SERVED, {"name": "judge"}),
+        ({"name": RULE}, {"name": RULE}),
+    ],
+)
+def test_one_judge_by_several_names(pope_root: Path, judge: object, again: object) -> None:
+    one, other = judged(pope_root, judge, again)
+    section, _ = pair([one], [other])
+    assert wording.warnings(section) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"name": "a/judge", "sha256": "2"}, SERVED, {"name": "gpt-4", "sha256": None}, {"name": RULE}],
+)
+def test_other_judges_are_refused(pope_root: Path, other: object) -> None:
+    one, third = judged(pope_root, LOCAL, other)
     with pytest.raises(ValueError, match="differ in their judge"):
         compare({"one": [one], "third": [third]})
+
+
+def test_an_unknown_judge_may_be_any_and_is_told(pope_root: Path) -> None:
+    local, unknown, other = judged(pope_root, LOCAL, {"name": UNKNOWN}, {"name": "gpt-4"})
+    told = "the judges of these verdicts are not known"
+    for arms, names in (((unknown, local), "before"), ((unknown, unknown), "before, after")):
+        section, _ = pair([arms[0]], [arms[1]])
+        [warning] = wording.warnings(section)
+        assert f"{told} ({names})" in warning
+    # A rule is no judge, and two that are known to differ do so beside a third.
+    with pytest.raises(ValueError, match="differ in their judge"):
+        pair([unknown], judged(pope_root, {"name": RULE}))
+    with pytest.raises(ValueError, match="differ in their judge"):
+        compare({"one": [unknown], "two": [local], "three": [other]})
 
 
 def test_nothing_in_common_is_refused(pope_root: Path) -> None:

@@ -17,6 +17,7 @@ from eval.benchmark import Counts, Kind, Unit, ratio
 from eval.benchmarks.mmvp import Mmvp
 from eval.benchmarks.pope import Pope
 from eval.comparison import Category, Comparison, Difference, Mismatch, Section, SignificanceTest
+from eval.judging import UNKNOWN
 from eval.registry import BENCHMARKS
 from eval.report import wording
 from eval.report.plots import MOST_CATEGORIES, shown_categories
@@ -92,14 +93,14 @@ def test_answers_without_a_headline_are_told_so() -> None:
 
 
 def test_what_was_dropped_is_told() -> None:
-    told = wording.warning(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 7, 3))
+    told = wording.different_data(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 7, 3))
     assert "differ in their data: 2766 common units" in told
     assert "3 have another truth" in told
     assert "dropped were 234 of one that another arm lacks" in told
     assert "dropped were 12 whose id stands for another question" in told
-    assert "dropped were 7 that count in a group which not all arms have whole" in told
+    assert "dropped were 7 counted in a group that not all arms have whole" in told
     assert told.endswith("No score here is one of the whole benchmark.")
-    none = wording.warning(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0, 0))
+    none = wording.different_data(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0, 0))
     assert none.endswith(
         "differ in their pictures: 9 common units were paired by id; none was dropped."
     )
@@ -293,6 +294,26 @@ def test_provenance_and_a_warning_are_in_the_report(
     pope = numbers["benchmarks"]["pope"]
     assert pope["different_data"]["dropped"] == {"baseline": 0, "candidate": 0}
     assert pope["arms"]["candidate"]["provenance"][0]["commit"] == "f00d" * 10
+
+
+def test_an_unknown_judge_is_told_everywhere(
+    directories: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for directory, name in zip(directories, (UNKNOWN, "gpt-4"), strict=True):
+        path = directory / "pope.json"
+        body = json.loads(path.read_text(encoding="utf-8"))
+        body["provenance"]["judge"] = {"name": name}
+        path.write_text(json.dumps(body), encoding="utf-8")
+    output = tmp_path / "report"
+    arguments = ["--baseline", str(directories[0]), "--candidate", str(directories[1])]
+    assert compare.main([*arguments, "--output", str(output)]) == 0
+    told = "the judges of these verdicts are not known (baseline)"
+    numbers = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    assert [told in warning for warning in numbers["warnings"]] == [True]
+    # At the top and in the benchmark's section.
+    assert read_page(output).text.count(told) == 2
+    assert (output / "report.md").read_text(encoding="utf-8").count(told) == 2
+    assert told in caplog.text
 
 
 @dataclass(frozen=True)
