@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
-from eval.benchmark import Unit
+from eval.benchmark import COMPLETE, Unit
 from eval.comparison import Mismatch, judge_unknown
 from eval.judging import RULE
 from eval.provenance import sameness
@@ -145,8 +145,9 @@ def _common(
             f"{first.benchmark}: the results have no question in common, or no group of questions "
             "that each of them has whole; score the answers to the same questions."
         )
+    whole = all(len(table) == len(kept) for table in tables)
     aligned = {
-        name: [replace(r, units=tuple(_by_id(r)[i] for i in kept)) for r in results]
+        name: [replace(r, units=_taken(_by_id(r), kept, whole)) for r in results]
         for name, results in arms.items()
     }
     if not differ and len(kept) == len(shared):
@@ -160,6 +161,17 @@ def _common(
         relabelled=sum(len({table[i].label for table in tables}) > 1 for i in kept),
     )
     return aligned, mismatch
+
+
+def _taken(table: Mapping[str, Unit], kept: Sequence[str], whole: bool) -> tuple[Unit, ...]:
+    """The units in order; unless these are all there are, they do not count as such."""
+    units = [table[i] for i in kept]
+    if not whole:
+        units = [
+            replace(unit, counts={k: n for k, n in unit.counts.items() if k != COMPLETE})
+            for unit in units
+        ]
+    return tuple(units)
 
 
 def _torn(tables: Sequence[Mapping[str, Unit]], same: set[str]) -> set[str]:

@@ -19,6 +19,11 @@ from torch import Tensor
 Counts: TypeAlias = Mapping[str, np.ndarray]
 """Name of a count -> its sums, shape [R] (one per resample)."""
 
+COMPLETE = "complete"
+"""A count of one that each unit has where everything is answered; a comparison over some of the
+units takes it from them. A metric that only the whole benchmark has is defined where as many are
+counted as there are units, which holds on any resample or on none."""
+
 
 @dataclass(frozen=True)
 class Question:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from eval.answers import AnswerRow, answer_rows
-from eval.benchmark import Answers, Counts, Kind, Question, Unit
+from eval.benchmark import COMPLETE, Answers, Counts, Kind, Question, Unit
 from eval.benchmarks.amber_annotations import CAPTIONS, Truth, read_annotations, read_relation
 from eval.benchmarks.amber_captions import CaptionReader, ExactWords, WordRule
 from eval.benchmarks.amber_metrics import DIMENSION_OF, KINDS, amber_metrics
@@ -99,14 +99,15 @@ class Amber:
         truths = read_annotations(annotations)
         safe_words = safe.read_text(encoding="utf-8-sig").splitlines()
         reader = CaptionReader(self.words, read_relation(relation, truths), safe_words)
-        captions = sum(question.category == CAPTIONS for question in questions)
-        complete = captions == sum(truth.category == CAPTIONS for truth in truths.values())
-        return [
-            _caption(question, answers[question.id], truths[question.id], reader, complete)
+        units = [
+            _caption(question, answers[question.id], truths[question.id], reader)
             if question.category == CAPTIONS
             else _answer(question, answers[question.id])
             for question in questions
         ]
+        if len(units) < len(truths):
+            return units
+        return [replace(unit, counts=unit.counts | {COMPLETE: 1.0}) for unit in units]
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         return amber_metrics(sums)
@@ -149,9 +150,7 @@ def _answers_of_vlmevalkit(rows: Sequence[AnswerRow], questions: Sequence[Questi
     return pairs
 
 
-def _caption(
-    question: Question, caption: str, truth: Truth, reader: CaptionReader, complete: bool
-) -> Unit:
+def _caption(question: Question, caption: str, truth: Truth, reader: CaptionReader) -> Unit:
     reading = reader.read(caption, truth.truth, truth.hallu)
     counts = {
         "captions": 1,
@@ -167,7 +166,7 @@ def _caption(
     return _unit(
         question,
         caption,
-        counts | ({"all_captions": 1} if complete else {}),
+        counts,
         right=not reading.invented,
         reading=f"invented: {words}" if words else "nothing invented",
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.benchmark import Counts, Kind, ratio
+from eval.benchmark import COMPLETE, Counts, Kind, ratio
 
 DIMENSIONS = {
     "existence": ("existence",),
@@ -49,7 +49,7 @@ def amber_metrics(sums: Counts) -> dict[str, np.ndarray]:
     """Captions, all questions, and the dimensions that are answered; shares, each of [R].
 
     All questions have a figure only where every dimension is answered, the AMBER score only
-    where every caption is there as well: one over some of them would pass for AMBER's.
+    where everything is: one over some of it would pass for AMBER's.
     """
     zero = np.zeros_like(next(iter(sums.values())))
     kinds_answered = {kind for kind in DIMENSION_OF if f"{kind}/n" in sums}
@@ -58,8 +58,9 @@ def amber_metrics(sums: Counts) -> dict[str, np.ndarray]:
         metrics |= caption_metrics(sums)
     if len(kinds_answered) == len(DIMENSION_OF):
         metrics |= answer_metrics(sums, tuple(DIMENSION_OF), zero)
-    if "all_captions" in sums:
-        metrics["amber_score"] = (1 - metrics["chair"] + metrics["f1"]) / 2
+    units = sum((sums.get(f"{kind}/n", zero) for kind in DIMENSION_OF), sums.get("captions", zero))
+    score = (1 - metrics["chair"] + metrics["f1"]) / 2
+    metrics["amber_score"] = np.where(sums.get(COMPLETE, zero) == units, score, np.nan)
     for dimension, kinds in DIMENSIONS.items():
         if kinds_answered.issuperset(kinds):
             found = answer_metrics(sums, kinds, zero)

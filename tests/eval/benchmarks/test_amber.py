@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from eval.answers import join_answers
 from eval.benchmark import Unit
 from eval.benchmarks.amber import SUFFIX, Amber
 from eval.benchmarks.amber_metrics import amber_metrics
-from eval.result import point_metrics
+from eval.pairing import compare
+from eval.result import Result, point_metrics
 
 AMBER = Amber()
 WriteLines = Callable[[Path, Sequence[dict[str, object]]], None]
@@ -57,7 +59,7 @@ def test_captions_by_hand(amber_root: Path) -> None:
     # light is safe. 2: a bush stands for the tree; "Trees" has a capital, as in the script.
     assert units[0].counts == {
         "captions": 1, "nouns": 7, "invented": 4, "clean": 0, "truth": 2, "covered": 1,
-        "hallu": 2, "imagined": 2, "all_captions": 1,
+        "hallu": 2, "imagined": 2,
     }  # fmt: skip
     assert units[0].reading == "invented: bird, car, kitten"
     assert [unit.right for unit in units] == [False, True]
@@ -94,6 +96,28 @@ def test_the_score_needs_everything(amber_root: Path) -> None:
     for left_out in ("1", "9"):
         some = {i: text for i, text in (CAPTIONS | ANSWERS).items() if i != left_out}
         assert np.isnan(scored(amber_root, some)[1]["amber_score"])
+    # Counted on every unit, so that it is as complete on any resample, and beside another arm.
+    units, _ = scored(amber_root, CAPTIONS | ANSWERS)
+    assert point_metrics(AMBER, [*units, *units[:3]])["amber_score"] > 0
+    partly = [*units[:-1], replace(units[-1], counts=dict(units[-1].counts, complete=0.0))]
+    assert np.isnan(point_metrics(AMBER, partly)["amber_score"])
+
+
+@pytest.mark.parametrize("left_out", ["1", "9"])
+def test_no_score_over_what_two_results_share(amber_root: Path, left_out: str) -> None:
+    """One result is of everything; over the questions that the other has too it is not."""
+    some = {i: text for i, text in (CAPTIONS | ANSWERS).items() if i != left_out}
+    whole, part = (
+        Result("amber", tuple(scored(amber_root, answers)[0]), {}, "")
+        for answers in (CAPTIONS | ANSWERS, some)
+    )
+    section = compare({"whole": [whole], "part": [part]}, allow_different_data=True)
+    for standing in section.standings:
+        [score] = [score for score in standing.scores if score.metric == "amber_score"]
+        assert np.isnan([score.value, score.low, score.high]).all()
+    [alone] = compare({"whole": [whole]}).standings
+    [score] = [score for score in alone.scores if score.metric == "amber_score"]
+    assert not np.isnan([score.value, score.low, score.high]).any()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +177,7 @@ def test_the_papers_table(
     right_no = recall * 1e6
     sums = {f"{kind}/n": 1.0 for kind in ("existence", "state", "number", "action", "relation")}
     sums |= {"state/gold_no": 1e8, "state/right_no": right_no}
-    sums |= {"state/said_no": 100 * right_no / precision, "captions": 1, "all_captions": 1}
+    sums |= {"state/said_no": 100 * right_no / precision, "captions": 1, "complete": 6}
     sums |= {"nouns": 1e8, "invented": chair * 1e6, "clean": 0, "truth": 1, "covered": 0}
     sums |= {"hallu": 1, "imagined": 0}
     table = of_sums(sums)
