@@ -1,8 +1,9 @@
 """What a benchmark is: questions in, units of counts out, metrics as a function of summed counts.
 
-A *unit* is what is resampled for an interval: a question (POPE), a pair (MMVP) or a caption
-(CHAIR). Every metric is a function of the sums of the units' counts, so that it can be computed
-again on any resample, for thousands of resamples at once.
+A *unit* is one row of a result: a question (POPE), a pair (MMVP) or a caption (CHAIR). What is
+resampled for an interval are pictures, each with all its units. Every metric is a function of the
+sums of the units' counts, so that it can be computed again on any resample, for thousands of
+resamples at once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Question:
 class Unit:
     """One row of a result. `images` are relative to the benchmark's folder (see eval/pictures).
 
-    Units of one `cluster` are resampled together: POPE asks about a picture up to 18 times. Where
+    Units of one `cluster` are resampled together: those about one picture (POPE asks 18 questions
+    about each), or about pictures that belong together (MMVP's pairs, HallusionBench's sets). Where
     `joint`, a unit's counts speak of other units of its cluster too, as on pairs of questions that
     are both right, and are worth nothing without those. `reading` says what the rule made of the
     answer; a tower's choices need none ("").

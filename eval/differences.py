@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -143,8 +144,8 @@ def _test(
     """McNemar's for a share of right (or of wrong) units, else the bootstrap; None if undefined.
 
     Several seeds are for the bootstrap, because McNemar's would take what training varies for a
-    finding. So are clusters of units of which some may be right and others wrong: more clusters
-    that got better than worse are no higher share.
+    finding. So are clusters of units of which some may be right and others wrong, or of which one
+    has more than another: more clusters that got better than worse are no higher share.
     """
     arms = (before, after)
     if signs is not None and len(before.results) == 1 and _together(arms, clusters):
@@ -158,8 +159,8 @@ def _test(
 
 
 def _together(arms: Sequence[Measured], clusters: list[str]) -> bool:
-    """Whether each cluster is right as a whole or wrong as a whole, in each arm."""
-    return all(
+    """Whether clusters, all of one size, are right as a whole or wrong as a whole in each arm."""
+    return len(set(Counter(clusters).values())) == 1 and all(
         len(set(zip(clusters, arm.seeds_right, strict=True))) == len(set(clusters)) for arm in arms
     )
 

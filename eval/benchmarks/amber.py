@@ -202,7 +202,7 @@ def _unit(
     asked = question.prompt.removesuffix(SUFFIX)
     return Unit(
         id=question.id,
-        cluster=f"{question.image} {asked}",
+        cluster=question.image or question.id,
         counts={name: float(value) for name, value in counts.items()},
         right=right,
         category=question.category,

@@ -165,7 +165,7 @@ def _unit(question: Question, answer: str) -> Unit:
         counts["careful_" + _outcome(careful, question.label)] = 1.0
     return Unit(
         id=question.id,
-        cluster=f"{question.image} {question.prompt.removesuffix(SUFFIX)}",
+        cluster=question.image or question.id,
         counts={f"{question.category}/{key}": value for key, value in counts.items()},
         right=official == question.label,
         category=question.category,

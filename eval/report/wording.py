@@ -155,10 +155,10 @@ def flips(section: Section, comparison: Comparison) -> str:
 
 
 def groups(section: Section) -> str:
-    """What is drawn for an interval: units, or groups of units that belong together."""
+    """What is drawn for an interval: units, or all units about one picture (pair, set)."""
     if section.clusters == section.units:
         return f"{section.units:,} units"
-    return f"{section.clusters:,} groups of units that belong together"
+    return f"{section.clusters:,} groups of units about the same pictures"
 
 
 def spread(difference: Difference) -> str:
@@ -220,23 +220,23 @@ def different_data(mismatch: Mismatch) -> str:
 def method(study: Study) -> str:
     """How intervals and p-values were got."""
     told = (
-        f"Intervals are percentiles of {RESAMPLES:,} bootstrap resamples of questions, pairs or "
-        "captions; all arms are drawn alike, so differences are paired. Units that belong together "
-        "(one question in several splits, questions about one figure) are drawn together."
+        f"Intervals are percentiles of {RESAMPLES:,} bootstrap resamples of pictures, each with "
+        "all that is asked about it; pictures that belong together (pairs, sets of figures) are "
+        "drawn together. All arms are drawn alike, so differences are paired."
     )
     if study.seeds > 1:
         told += (
-            " Training seeds are drawn with replacement too, the same questions for each, so an "
-            "interval covers both the choice of questions and what training varies, as far as "
-            f"{study.seeds} seeds show it. The sign test is over questions only."
+            " Training seeds are drawn with replacement too, the same pictures for each, so an "
+            "interval covers both the choice of pictures and what training varies, as far as "
+            f"{study.seeds} seeds show it. The sign test is over pictures only."
         )
     if not study.family:
         return told
     return (
         f"{told} Tested is every headline metric of every benchmark and candidate, {study.family} "
-        "tests: by the exact McNemar test where the metric is the share of right units and each "
-        "arm has one seed (the sign test where units of a group are one question over again), "
-        "else by the bootstrap (twice the smaller share of resamples on one "
+        "tests: by the exact McNemar test where the metric is the share of right units, each arm "
+        "has one seed and each picture one unit (the sign test where each has as many units, all "
+        "right or all wrong), else by the bootstrap (twice the smaller share of resamples on one "
         f"side of zero; it cannot tell less than {2 / (RESAMPLES + 1):.4f}). Holm's correction "
         "over all of them bounds the chance of even one false finding at 5 %. Metrics by part are "
         "neither tested nor corrected: read them as description."

@@ -103,6 +103,14 @@ def test_the_score_needs_everything(amber_root: Path) -> None:
     assert np.isnan(point_metrics(AMBER, partly)["amber_score"])
 
 
+def test_a_picture_is_one_cluster(amber_root: Path) -> None:
+    """Its caption and all questions about it; 1, 3, … 11 are about the second."""
+    units, _ = scored(amber_root, CAPTIONS | ANSWERS)
+    assert {(int(unit.id) % 2, unit.cluster) for unit in units} == {
+        (1, "image/AMBER_2.jpg"), (0, "image/AMBER_1.jpg"),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("left_out", ["1", "9"])
 def test_no_score_over_what_two_results_share(amber_root: Path, left_out: str) -> None:
     """One result is of everything; over the questions that the other has too it is not."""
