@@ -17,6 +17,7 @@ from eval.result import Result, read_result
 
 MUST_AGREE = ("parser", "decoding", "prompt", "judge")
 DATA = ("data", "pictures")
+COMMON = "pair the common units with --allow-different-data"
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,9 @@ def align(
     for one, other in combinations((first, *others), 2):
         _refuse(one, other, MUST_AGREE, "score both alike")
     if not allow_different_data:
-        way_out = "score both alike, or pair the common units with --allow-different-data"
-        for other in others:
-            _refuse(first, other, DATA, way_out)
-            if _ids(first) != _ids(other):
-                raise ValueError(
-                    f"{first.benchmark}: the results do not answer the same questions "
-                    f"({len(first.units)} and {len(other.units)} units); {way_out}."
-                )
+        for one, other in combinations((first, *others), 2):
+            _refuse(one, other, DATA, f"score both alike, or {COMMON}")
+            _refuse_other_questions(one, other)
         return {name: list(results) for name, results in arms.items()}, None
     differ = {key for key in DATA for other in others if _disagree(first, other, key)}
     if any(set(_ids(first)) != set(_ids(other)) for other in others):
@@ -124,6 +120,20 @@ def _refuse(one: Result, other: Result, keys: Sequence[str], way_out: str) -> No
                 f"({one.provenance[key]!r:.120} and {other.provenance[key]!r:.120}), so a "
                 f"difference would say nothing; {way_out}."
             )
+
+
+def _refuse_other_questions(one: Result, other: Result) -> None:
+    mine, theirs = _ids(one), _ids(other)
+    if mine == theirs:
+        return
+    common = len(set(mine) & set(theirs))
+    how = f"{common} of {len(mine)} and of {len(theirs)} units are in both"
+    if common == len(mine) == len(theirs):
+        how = "the same questions in another order"
+    raise ValueError(
+        f"{one.benchmark}: the results do not answer the same questions in the same order ({how}); "
+        f"score the answers to the same questions of both, or {COMMON}."
+    )
 
 
 def _asks(unit: Unit) -> tuple[str, tuple[str, ...]]:

@@ -75,7 +75,11 @@ def careful_reading(answer: str, form: Form, question: str) -> int | None:
 
 @dataclass(frozen=True)
 class NaturalBench:
-    """NaturalBench. A unit is a group of two questions on two pictures."""
+    """NaturalBench. A unit is a group of two questions on two pictures.
+
+    The two pictures are the cluster, by name: two groups of test_set.json share theirs. In the
+    parquet files a picture is named by its row, so there every group is a cluster of its own.
+    """
 
     name: str = "naturalbench"
     title: str = "NaturalBench"
@@ -190,7 +194,6 @@ def _unit(number: int, group: Group, answers: Sequence[str]) -> Unit:
     words = WORDS[group.form]
     return Unit(
         id=str(number),
-        # Some pairs of pictures are in two groups.
         cluster=" ".join(group.images),
         counts={f"{group.form}/{name}": float(value) for name, value in counts.items()},
         right=bool(counts["group_right"]),

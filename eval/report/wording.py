@@ -88,12 +88,11 @@ def sentence(section: Section, comparison: Comparison) -> str:
     if not quoted:
         return f"{section.benchmark.title}: these answers give none of its headline metrics."
     first = quoted[0]
-    unit = "points" if first.share else "units"
     before, after = value(first.baseline, first.share), value(first.candidate, first.share)
     change = value(first.difference, first.share, signed=True)
     seeds = f"; seeds {spread(first)}" if spread(first) else ""
     start = (
-        f"{section.benchmark.title} {first.title} went from {before} to {after}, {change} {unit} "
+        f"{section.benchmark.title} {first.title} went from {before} to {after}, {change} points "
         f"(95 % interval {interval(first)}{seeds})"
     )
     if math.isnan(first.low):

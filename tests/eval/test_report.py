@@ -92,6 +92,15 @@ def test_answers_without_a_headline_are_told_so() -> None:
     assert told == "POPE: these answers give none of its headline metrics."
 
 
+def test_sums_and_shares_change_by_points() -> None:
+    """MME's perception is no share."""
+    told = replace(DIFFERENCE, title="perception", share=False, baseline=1365.0, candidate=1510.0,
+                   difference=145.0, low=100.0, high=190.0)  # fmt: skip
+    section = Section(Made("mme", headlines=("f1",)), False, 1, 1, 1, (), (), (), None, Path())
+    sentence = wording.sentence(section, Comparison("new", (told,), None, (), ()))
+    assert sentence.startswith("Mme perception went from 1365.0 to 1510.0, +145.0 points (95 %")
+
+
 def test_what_was_dropped_is_told() -> None:
     told = wording.different_data(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 7, 3))
     assert "differ in their data: 2766 common units" in told
