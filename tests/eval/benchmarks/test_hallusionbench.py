@@ -13,6 +13,7 @@ from eval import run
 from eval.answers import join_answers
 from eval.benchmarks.hallusionbench import HallusionBench, VlmEvalKitHallusionBench
 from eval.benchmarks.hallusionbench_rows import read_questions
+from eval.judging import UNKNOWN
 from eval.registry import find_benchmark
 from eval.result import count_matrix, count_names, point_metrics, read_result
 
@@ -115,7 +116,7 @@ def test_published_counts_from_the_command_line(
     for percent in ("27.35", "35.14", "80.34", "27.84", "65.43"):
         assert f" {percent} %" in printed
     result = read_result(tmp_path / "hallusionbench.json")
-    assert result.provenance["judge"] == {"name": "verdicts from a file"}
+    assert result.provenance["judge"] == {"name": UNKNOWN}
     sums: defaultdict[str, float] = defaultdict(float)
     for unit in result.units:
         for name, value in unit.counts.items():
