@@ -72,7 +72,8 @@ class PrefixAnswerer(Answerer):
                 [torch.ones_like(prefix_BL), questions["attention_mask"]], dim=1
             ),
         }
-        return self._said(inputs, max_new_tokens=max_new_tokens, past_key_values=cache)
+        texts = [text for _, text in pairs]
+        return self._said(texts, inputs, max_new_tokens=max_new_tokens, past_key_values=cache)
 
     def _after_picture(self, texts: Sequence[str]) -> list[list[int]] | None:
         """Tokens of what stands after the picture, text by text; None if the prompts differ before
