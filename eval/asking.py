@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
@@ -18,6 +19,7 @@ class Named:
 
     name: str
     endpoint: str | None
+    thinking: ClassVar[bool] = True  # whether it may think aloud before it answers
 
     def identity(self) -> dict[str, str | None]:
         """What a result calls it, with the hash of its files where they are here."""
@@ -41,7 +43,9 @@ class Named:
         # transformers takes seconds to import; scoring a file of answers does without.
         from mllm.endpoint import Endpoint
 
-        return self._load() if self.endpoint is None else Endpoint(self.endpoint, self.name)
+        if self.endpoint is None:
+            return self._load()
+        return Endpoint(self.endpoint, self.name, thinking=self.thinking)
 
     def _load(self) -> Answers:
         raise NotImplementedError
@@ -64,6 +68,9 @@ class Subject(Named):
 @dataclass(frozen=True)
 class Judge(Named):
     """The language model that judges answers; it sees no pictures."""
+
+    # A verdict is read by its words, and its few tokens would be gone before the thoughts end.
+    thinking: ClassVar[bool] = False
 
     def _load(self) -> Answers:
         from transformers import AutoModelForCausalLM, AutoTokenizer

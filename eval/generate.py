@@ -62,7 +62,9 @@ def plan(asked: Iterable[Asked], batch_size: int) -> list[list[Asked]]:
 
     Within that, questions of about equal length are together (less padding). The plan does not
     depend on what is answered already, nor on the number of processes: a batch is the same batch in
-    every run, down to the rounding of its sums.
+    every run, down to the rounding of its sums. But for two: what is left of a batch whose rows a
+    killed run had half written, and a batch that memory does not hold, are asked in smaller
+    company; their sums may round otherwise, and an answer that hung on a tie may change.
     """
     pictures: dict[Asked, list[Asked]] = {}
     for image, prompt in dict.fromkeys(asked):
@@ -100,7 +102,8 @@ def generate_answers(
     """Append to `path` a row {question_id, prompt, text} for every question it does not have yet.
 
     Of several processes (eval.parts) each asks a share, and the file is whole, in the order of the
-    questions, when this returns.
+    questions, when this returns. Batches of at most `batch_size` are halved, from there on, where
+    memory runs out.
 
     Raises:
         RuntimeError: the model failed; names the batch's ids. Nothing is written for the batch.
@@ -120,16 +123,8 @@ def generate_answers(
     share = batches[run.process_index :: run.num_processes]
     own = part(path, run.process_index)
     resume(own, made_by)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with (
-        Progress(*columns, TimeRemainingColumn(), disable=not run.is_main_process) as progress,
-        own.open("a", encoding="utf-8") as out,
-    ):
-        task = progress.add_task(title, total=len(share))
-        for rows in _answer(model, root, questions, share, done, max_new_tokens):
-            out.write("".join(map(line, rows)))
-            out.flush()
-            progress.advance(task)
+    rows = _answer(_Asking(model, max_new_tokens, batch_size), root, questions, share, done)
+    _append(own, rows, total=len(share), title=title, shown=run.is_main_process)
     run.wait_for_everyone()
     if run.is_main_process:
         join_parts(path, made_by)
@@ -137,18 +132,33 @@ def generate_answers(
     run.wait_for_everyone()
 
 
+def _append(
+    path: Path, batches: Iterable[list[dict[str, str]]], *, total: int, title: str, shown: bool
+) -> None:
+    """Write the rows of each batch as soon as they are there; if `shown`, with a bar of `total`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        Progress(*columns, TimeRemainingColumn(), disable=not shown) as progress,
+        path.open("a", encoding="utf-8") as out,
+    ):
+        task = progress.add_task(title, total=total)
+        for rows in batches:
+            out.write("".join(map(line, rows)))
+            out.flush()
+            progress.advance(task)
+
+
 def _answer(
-    model: Answers,
+    asking: _Asking,
     root: Path,
     questions: Sequence[Question],
     batches: Sequence[Sequence[Asked]],
     done: dict[str, str],
-    max_new_tokens: int,
 ) -> Iterator[list[dict[str, str]]]:
     """Rows of each batch; none for what is done."""
-    asking: dict[Asked, list[Question]] = {}
+    wanted: dict[Asked, list[Question]] = {}
     for question in questions:
-        asking.setdefault((question.image, question.prompt), []).append(question)
+        wanted.setdefault((question.image, question.prompt), []).append(question)
     texts = {(q.image, q.prompt): done[q.id] for q in questions if q.id in done}
     opened: dict[str, Image.Image] = {}
     for batch in batches:
@@ -158,30 +168,62 @@ def _answer(
         opened = {name: opened.get(name) or open_picture(root, name) for name in names}
         if new:
             pairs = [(None if image is None else opened[image], prompt) for image, prompt in new]
-            ids = [asking[asked][0].id for asked in new]
-            texts |= zip(new, _ask(model, pairs, ids, max_new_tokens), strict=True)
+            ids = [wanted[asked][0].id for asked in new]
+            texts |= zip(new, asking.ask(pairs, ids), strict=True)
         yield [
             {"question_id": question.id, "prompt": question.prompt, "text": texts[asked]}
             for asked in batch
-            for question in asking[asked]
+            for question in wanted[asked]
             if question.id not in done
         ]
 
 
-def _ask(
-    model: Answers,
-    pairs: Sequence[tuple[Image.Image | None, str]],
-    ids: Sequence[str],
-    max_new_tokens: int,
-) -> list[str]:
-    try:
-        answers = model.answer_batch(pairs, max_new_tokens=max_new_tokens)
-    except Exception as error:
-        raise RuntimeError(
-            f"the model failed on the batch of questions {', '.join(ids[:8])}"
-            f"{'…' if len(ids) > 8 else ''} ({type(error).__name__}: {error}); answers so far are "
-            "kept, run again to go on. A smaller --batch-size takes less memory, 1 finds the row."
-        ) from error
-    if len(answers) != len(ids):
-        raise RuntimeError(f"{len(answers)} answers to {len(ids)} questions ({ids[0]}, …).")
-    return answers
+class _Asking:
+    """A model, and how many questions at once its memory has turned out to hold."""
+
+    def __init__(self, model: Answers, max_new_tokens: int, most: int) -> None:
+        self.model, self.max_new_tokens, self.most = model, max_new_tokens, most
+
+    def ask(self, pairs: Sequence[tuple[Image.Image | None, str]], ids: Sequence[str]) -> list[str]:
+        """Answers to a batch; `ids` name its questions in errors."""
+        answers: list[str] = []
+        while len(answers) < len(pairs):
+            some = slice(len(answers), len(answers) + self.most)
+            said = self._try(pairs[some], ids[some])
+            if said is None:
+                size = len(pairs[some])
+                self.most = size // 2
+                logger.warning(
+                    "memory does not hold %d questions at once; from here on %d (--batch-size %d "
+                    "does so from the start)",
+                    *(size, self.most, self.most),
+                )
+            else:
+                answers += said
+        return answers
+
+    def _try(
+        self, pairs: Sequence[tuple[Image.Image | None, str]], ids: Sequence[str]
+    ) -> list[str] | None:
+        """None if memory ran out, and fewer questions may need less."""
+        # Heavy, and scoring a file of answers does without.
+        import torch
+        from accelerate.utils import release_memory
+
+        try:
+            answers = self.model.answer_batch(pairs, max_new_tokens=self.max_new_tokens)
+        except Exception as error:
+            if not isinstance(error, torch.OutOfMemoryError) or len(pairs) == 1:
+                raise RuntimeError(
+                    f"the model failed on the batch of questions {', '.join(ids[:8])}"
+                    f"{'…' if len(ids) > 8 else ''} ({type(error).__name__}: {error}); answers so "
+                    "far are kept, run again to go on. A smaller --batch-size takes less memory, "
+                    "1 finds the row."
+                ) from error
+        else:
+            if len(answers) != len(ids):
+                raise RuntimeError(f"{len(answers)} answers to {len(ids)} questions ({ids[0]}, …).")
+            return answers
+        # Not above: until it is dropped, the error holds what the model had computed.
+        release_memory()
+        return None

@@ -16,6 +16,8 @@ QUESTIONS: dict[str, Any] = {
     **{"add_generation_prompt": True, "tokenize": True},
     **{"return_dict": True, "return_tensors": "pt"},
 }
+# Where models that think aloud begin, and end.
+THOUGHTS, THOUGHTS_END = "<think>", "</think>"
 
 
 class Answerer:
@@ -49,15 +51,31 @@ class Answerer:
         return str(self.model.dtype).removeprefix("torch.")
 
     def answer_batch(self, pairs: Sequence[Question], *, max_new_tokens: int = 256) -> list[str]:
-        """Answers to several questions, decoded together; pictures and pure text may be mixed."""
-        inputs = self._inputs([[question_message(image, text)] for image, text in pairs])
-        return self._said(inputs, max_new_tokens=max_new_tokens)
+        """Answers to several questions, decoded together; pictures and pure text may be mixed.
 
-    def _said(self, inputs: Mapping[str, Any], **settings: Any) -> list[str]:
+        Raises ValueError, with the question, if a model that thinks aloud comes to no answer.
+        """
+        inputs = self._inputs([[question_message(image, text)] for image, text in pairs])
+        return self._said([text for _, text in pairs], inputs, max_new_tokens=max_new_tokens)
+
+    def _said(
+        self, questions: Sequence[str], inputs: Mapping[str, Any], **settings: Any
+    ) -> list[str]:
+        prompt_BL = inputs["input_ids"]
         generated = self._generate(inputs, **settings)
-        spoken = generated[:, inputs["input_ids"].shape[1] :]
-        texts = self.tokenizer.batch_decode(spoken, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        replies = self.tokenizer.batch_decode(
+            generated[:, prompt_BL.shape[1] :], skip_special_tokens=True
+        )
+        # Some templates begin the thoughts themselves.
+        prompt = self.tokenizer.batch_decode(prompt_BL[:1])[0]
+        begun = THOUGHTS if prompt.rstrip().endswith(THOUGHTS) else ""
+        answers = []
+        for question, reply in zip(questions, replies, strict=True):
+            try:
+                answers.append(without_thoughts(begun + reply))
+            except ValueError as error:
+                raise ValueError(f"no answer to {question!r}: {error}") from error
+        return answers
 
     def _inputs(self, conversations: list[list[Message]]) -> BatchFeature | BatchEncoding:
         inputs = self.processor.apply_chat_template(
@@ -103,3 +121,20 @@ def question_message(image: Image.Image | None, question: str) -> Message:
     if image is not None:
         content.insert(0, {"type": "image", "image": image})
     return {"role": "user", "content": content}
+
+
+def without_thoughts(reply: str) -> str:
+    """The answer in a reply, without what the model thought before it.
+
+    Benchmarks read answers by their words, and thoughts hold all of them ("correct or incorrect");
+    lmms-eval (`strip_reasoning_tags`) parts the two in the same way.
+
+    Raises ValueError if the thoughts have no end: they are no answer.
+    """
+    answer = reply.rpartition(THOUGHTS_END)[2].strip()
+    if answer.startswith(THOUGHTS):
+        raise ValueError(
+            "it was still thinking at the limit of tokens; raise the limit, or take a model that "
+            "does not think"
+        )
+    return answer

@@ -48,12 +48,15 @@ class PrefixAnswerer(Answerer):
         self, pairs: Sequence[tuple[Image.Image, str]], max_new_tokens: int
     ) -> list[str] | None:
         """None where prompts share nothing, or the language model's cache cannot be shared."""
-        questions = self._questions([text for _, text in pairs])
-        if questions is None:
+        after = self._after_picture(["", *(text for _, text in pairs)])
+        if after is None:
             return None
+        closing, *asked = after
+        padded = self.tokenizer.pad({"input_ids": asked}, return_tensors="pt")
+        questions = padded.to(self.model.device)
         pictures = {id(image): image for image, _ in pairs}
         room = questions["input_ids"].shape[1] + max_new_tokens
-        prefixes = self._prefixes(list(pictures.values()), room)
+        prefixes = self._prefixes(list(pictures.values()), closing, room)
         if prefixes is None:
             return None
         prefix_PL, cache = prefixes
@@ -69,16 +72,17 @@ class PrefixAnswerer(Answerer):
                 [torch.ones_like(prefix_BL), questions["attention_mask"]], dim=1
             ),
         }
-        return self._said(inputs, max_new_tokens=max_new_tokens, past_key_values=cache)
+        texts = [text for _, text in pairs]
+        return self._said(texts, inputs, max_new_tokens=max_new_tokens, past_key_values=cache)
 
-    def _questions(self, texts: Sequence[str]) -> dict[str, Tensor] | None:
-        """What stands after the picture, tokens and mask [B, T]; None if the prompts differ before
+    def _after_picture(self, texts: Sequence[str]) -> list[list[int]] | None:
+        """Tokens of what stands after the picture, text by text; None if the prompts differ before
         it, or it is not there once."""
         bare = {"type": "image"}
         prompts = self.processor.apply_chat_template(
             [
                 [{"role": "user", "content": [bare, {"type": "text", "text": text}]}]
-                for text in ["", *texts]
+                for text in texts
             ],
             add_generation_prompt=True,
         )
@@ -88,22 +92,28 @@ class PrefixAnswerer(Answerer):
         ):
             return None
         # Cut after tokenising: some tokenizers write the first word of a text in another way.
-        ids = self.tokenizer(prompts[1:], add_special_tokens=False)["input_ids"]
-        cut = [row[row.index(self.processor.image_token_id) + 1 :] for row in cast("Any", ids)]
-        padded = self.tokenizer.pad({"input_ids": cut}, return_tensors="pt")
-        return cast("dict[str, Tensor]", padded.to(self.model.device).data)
+        ids = cast("Any", self.tokenizer(prompts, add_special_tokens=False)["input_ids"])
+        return [row[row.index(self.processor.image_token_id) + 1 :] for row in ids]
 
     def _prefixes(
-        self, pictures: list[Image.Image], room: int
+        self, pictures: list[Image.Image], closing: list[int], room: int
     ) -> tuple[Tensor, DynamicCache] | None:
         """Tokens [P, L] up to the end of each picture, all rows alike, and a cache that has gone
-        over them. `room`: tokens that are still to come."""
+        over them; None, too, if the processor writes after the picture what the template does not
+        have (Pixtral's does).
+
+        Args:
+            closing: tokens that follow a picture to which there is no question.
+            room: tokens that are still to come.
+        """
         if self._last is not None and len(pictures) == 1 and pictures[0] is self._last[0]:
             _, prefix_PL, cache = self._last
             return (prefix_PL, copy.deepcopy(cache)) if _holds(cache, prefix_PL, room) else None
         inputs = self._inputs([[question_message(picture, "")] for picture in pictures])
         is_image = inputs["input_ids"][0] == self.processor.image_token_id
         end = int(is_image.nonzero()[-1]) + 1
+        if inputs["input_ids"][:, end:].tolist() != [closing] * len(pictures):
+            return None
         cut = {name: inputs[name][:, :end] for name in ("input_ids", "attention_mask")}
         prefix_PL, cache = cut["input_ids"], DynamicCache(config=self.model.config)
         if not ((prefix_PL == prefix_PL[0]).all() and _holds(cache, prefix_PL, room)):

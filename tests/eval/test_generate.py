@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from eval.benchmark import Question
@@ -192,3 +194,47 @@ def test_answers_to_other_words_are_not_continued(root: Path) -> None:
     path.write_text(path.read_text().replace('"prompt": "xxx2"', '"prompt": "yyy2"'))
     with pytest.raises(ValueError, match="question 2 was asked in other words; remove the file"):
         ask(Parrot(), root, 10)
+
+
+class Small(Parrot):
+    """Has memory for so many questions at once, and none while an attempt before holds some."""
+
+    def __init__(self, holds: int) -> None:
+        super().__init__()
+        self.holds = holds
+        self.tried: list[int] = []
+        self.taken: list[weakref.ref[torch.Tensor]] = []
+
+    def answer_batch(
+        self, pairs: Sequence[tuple[Image.Image | None, str]], *, max_new_tokens: int
+    ) -> list[str]:
+        assert not any(taken() is not None for taken in self.taken), "memory is not let go"
+        self.tried.append(len(pairs))
+        cache = torch.zeros(len(pairs))
+        self.taken.append(weakref.ref(cache))
+        if len(cache) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().answer_batch(pairs, max_new_tokens=max_new_tokens)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = ask(Parrot(), root, 21).read_bytes()
+    model, path = Small(holds=3), root / "small.jsonl"
+    generate_answers(
+        model, root, questions(21), path,
+        made_by=MADE_BY, max_new_tokens=9, batch_size=16, title="test",
+    )  # fmt: skip
+    # 21 questions about one picture: a batch of 16 and one of 5.
+    assert model.tried == [16, 8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1]
+    assert path.read_bytes() == whole
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        f"memory does not hold {size} questions at once" for size in (16, 8, 4)
+    ]
+    assert "--batch-size 2 " in caplog.text
+
+
+def test_a_question_that_memory_does_not_hold_stops_with_its_name(root: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"questions 0 \(OutOfMemoryError: CUDA out of memory"):
+        ask(Small(holds=0), root, 10)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mllm.answerer import TextAnswerer, question_message
+from mllm.answerer import TextAnswerer, question_message, without_thoughts
 from mllm.chat import Chat
 from tests.tiny_llava import picture
 
@@ -60,3 +60,45 @@ def test_settings_of_the_checkpoint_draw_nothing(llava, monkeypatch):
 def test_the_picture_comes_first():
     kinds = [part["type"] for part in question_message(picture(1), "what")["content"]]
     assert kinds == ["image", "text"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (" Correct.\n", "Correct."),
+        ("<think>\nIs it correct or incorrect?\n</think>\n\nincorrect\n", "incorrect"),
+        ("<think>\n\n</think>\n\nYes", "Yes"),
+        ("It could be correct.</think> incorrect", "incorrect"),  # begun by the template
+        ("<think>a</think><think>b</think>", ""),
+        ("A tag like <think> starts thoughts.", "A tag like <think> starts thoughts."),
+    ],
+)
+def test_thoughts_are_no_part_of_an_answer(reply, answer):
+    assert without_thoughts(reply) == answer
+
+
+@pytest.mark.parametrize(
+    "reply", ["<think>\nIs it correct or", "\n<think>", "<think>a</think><think>"]
+)
+def test_thoughts_without_an_end_are_no_answer(reply):
+    with pytest.raises(ValueError, match="still thinking"):
+        without_thoughts(reply)
+
+
+def test_a_template_that_begins_the_thoughts(language_model, monkeypatch):
+    model, tokenizer = language_model
+    tokenizer.chat_template = TEMPLATE + "{{ ' <think>\n' }}"
+    answerer = TextAnswerer(model, tokenizer)
+    said = {"one": "it is correct or", "two": "hm </think> incorrect"}
+    for question, reply in said.items():
+        monkeypatch.setattr(
+            answerer, "_generate",
+            lambda inputs, reply=reply, **_: torch.cat(
+                [inputs["input_ids"], tokenizer(reply, return_tensors="pt")["input_ids"]], dim=1
+            ),
+        )  # fmt: skip
+        if question == "one":
+            with pytest.raises(ValueError, match="'one': it was still thinking"):
+                answerer.answer_batch([(None, question)])
+        else:
+            assert answerer.answer_batch([(None, question)]) == ["incorrect"]

@@ -29,6 +29,7 @@ class Server(ThreadingHTTPServer):
         self.headers: list[dict] = []
         self.together = threading.Barrier(1)
         self.reply: object = None
+        self.unknown: tuple[int, str] | None = None  # a refusal of fields that OpenAI has not
 
     @property
     def url(self) -> str:
@@ -45,6 +46,9 @@ class Handler(BaseHTTPRequestHandler):
         self.server.together.wait(timeout=10)
         if self.path != "/v1/chat/completions":
             self.send_error(404)
+        elif self.server.unknown and "chat_template_kwargs" in body:
+            status, told = self.server.unknown
+            self.send_error(status, explain=told)
         elif self.server.failures:
             status = self.server.failures.pop(0)
             if status:
@@ -148,3 +152,65 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="address") as refused:
         Endpoint(url, "fovea")
     assert "secret" not in str(refused.value)
+
+
+def told(content: str | None, finish_reason: str) -> dict:
+    message = {"role": "assistant", "content": content}
+    return {"choices": [{"message": message, "finish_reason": finish_reason}]}
+
+
+def test_thoughts_are_no_part_of_an_answer(server: Server) -> None:
+    server.reply = told("<think>\nIs it correct?\n</think>\n\nincorrect\n", "stop")
+    assert Endpoint(server.url, "fovea").answer_batch([(None, "what")]) == ["incorrect"]
+
+
+@pytest.mark.parametrize("content", ["<think>\nOkay, I must say whether it is correct or", None])
+def test_a_model_that_is_cut_while_it_thinks_has_not_answered(
+    server: Server, content: str | None
+) -> None:
+    # None: from servers that keep thoughts apart themselves.
+    server.reply = told(content, "length")
+    with pytest.raises(RuntimeError, match=r"not answer 'what' .*still thinking at the limit"):
+        Endpoint(server.url, "fovea").answer_batch([(None, "what")])
+
+
+def test_an_answer_may_be_empty_or_cut(server: Server) -> None:
+    endpoint = Endpoint(server.url, "fovea")
+    for content, finish in (("", "stop"), ("", "length"), ("A red circle and a", "length")):
+        server.reply = told(content, finish)
+        assert endpoint.answer_batch([(None, "what")]) == [content]
+
+
+def test_a_judge_s_cut_replies_are_told(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.reply = told("Let me see whether it is correct or", "length")
+    pairs = [(None, "one"), (None, "two")]
+    Endpoint(server.url, "fovea").answer_batch(pairs, max_new_tokens=7)
+    assert not caplog.records
+    Endpoint(server.url, "fovea", thinking=False).answer_batch(pairs, max_new_tokens=7)
+    assert "2 of 2 replies are cut at 7 tokens ('one')" in caplog.text
+
+
+def test_a_model_is_told_not_to_think(server: Server) -> None:
+    Endpoint(server.url, "fovea").answer_batch([(None, "what")])
+    Endpoint(server.url, "fovea", thinking=False).answer_batch([(None, "what")])
+    assert [body.get("chat_template_kwargs") for body in server.bodies] == [
+        None, {"enable_thinking": False}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_does_not_know_the_word_is_asked_without(server: Server, status: int) -> None:
+    server.unknown = status, "Unrecognized request argument supplied: chat_template_kwargs"
+    endpoint = Endpoint(server.url, "fovea", thinking=False)
+    server.together = threading.Barrier(2)  # both are refused before either is asked again
+    assert endpoint.answer_batch([(None, "one"), (None, "two")]) == ["one", "two"]
+    server.together = threading.Barrier(1)
+    assert endpoint.answer_batch([(None, "three")]) == ["three"]
+    assert ["chat_template_kwargs" in body for body in server.bodies] == [True, True, *3 * [False]]
+
+
+def test_another_refusal_is_no_such(server: Server) -> None:
+    server.unknown = 400, "the prompt is too long"
+    with pytest.raises(RuntimeError, match="prompt is too long"):
+        Endpoint(server.url, "fovea", thinking=False).answer_batch([(None, "what")])
+    assert len(server.bodies) == 1

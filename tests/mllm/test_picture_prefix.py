@@ -13,6 +13,9 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     MistralConfig,
+    PixtralImageProcessor,
+    PixtralProcessor,
+    PixtralVisionConfig,
     Qwen2Config,
 )
 
@@ -55,16 +58,51 @@ def answerer(family, llava) -> PrefixAnswerer:
         hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
         image_size=IMAGE_SIZE, patch_size=PATCH_SIZE,
     )  # fmt: skip
-    torch.manual_seed(3)
-    model = LlavaForConditionalGeneration(
+    model = drawn(
         LlavaConfig(
             vision_config=tower, text_config=text, image_token_index=processor.image_token_id
         )
-    ).eval()
+    )
+    return PrefixAnswerer(model, processor, processor.tokenizer)
+
+
+def drawn(config: LlavaConfig) -> LlavaForConditionalGeneration:
+    torch.manual_seed(3)
+    model = LlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.15 * torch.randn_like(parameter))
-    return PrefixAnswerer(model, processor, processor.tokenizer)
+    return model
+
+
+@pytest.fixture
+def pixtral(llava) -> PrefixAnswerer:
+    """Pixtral-12B in small: its processor writes marks of its own between a picture's rows, and
+    after the picture, that its template does not have."""
+    tokenizer = AutoProcessor.from_pretrained(llava).tokenizer
+    image, row_end, end = marks = ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    tokenizer.add_special_tokens({"extra_special_tokens": marks})
+    patch = {"height": PATCH_SIZE, "width": PATCH_SIZE}
+    processor = PixtralProcessor(
+        PixtralImageProcessor(size={"longest_edge": 2 * PATCH_SIZE}, patch_size=patch),
+        tokenizer, patch_size=PATCH_SIZE, spatial_merge_size=1,
+        image_token=image, image_break_token=row_end, image_end_token=end,
+        chat_template="<s>{% for m in messages %}USER: {% for item in m['content'] %}"
+        "{{ item['text'] if item['type'] == 'text' else '[IMG]' }}{% endfor %} ASSISTANT:"
+        "{% endfor %}",
+    )  # fmt: skip
+    tower = PixtralVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        image_size=2 * PATCH_SIZE, patch_size=PATCH_SIZE,
+    )  # fmt: skip
+    model = drawn(
+        LlavaConfig(
+            vision_config=tower, text_config=LlamaConfig(**SHAPE, vocab_size=len(tokenizer)),
+            image_token_index=processor.image_token_id,
+            vision_feature_layer=-1, vision_feature_select_strategy="full",
+        )
+    )  # fmt: skip
+    return PrefixAnswerer(model, processor, tokenizer)
 
 
 @pytest.fixture
@@ -147,3 +185,14 @@ def test_a_question_that_writes_the_picture_s_token_is_refused(answerer):
     image = picture(1)
     with pytest.raises(ValueError, match=r"(?i)image"):
         answerer.answer_batch([(image, "what"), (image, "what is <image>")], max_new_tokens=NEW)
+
+
+def test_a_processor_that_writes_more_than_the_picture_is_asked_the_plain_way(pixtral):
+    red, wide = picture(1, 32, 32), picture(2, 32, 16)
+    for pairs in (
+        [(red, "what is in the picture"), (red, "how many objects are there")],
+        [(red, "what"), (wide, "yes"), (None, "how many objects")],
+    ):
+        together = pixtral.answer_batch(pairs, max_new_tokens=NEW)
+        assert together == [alone(pixtral, *pair) for pair in pairs]
+        assert len(set(together)) > 1, "nothing is told apart"
