@@ -75,7 +75,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> RunArguments:
         parser.add_argument(
             name, metavar="URL", help="OpenAI-compatible server, http://…/v1; key: $OPENAI_API_KEY"
         )
-    parser.add_argument("--batch-size", type=int, default=128, help="questions per batch")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=128,
+        help="most questions asked at once; halved where memory does not hold them",
+    )
     arguments = RunArguments(**vars(parser.parse_args(argv)))
     contradiction = _contradiction(arguments)
     if contradiction is not None:

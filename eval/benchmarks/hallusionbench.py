@@ -67,7 +67,7 @@ class HallusionBench:
     headlines: tuple[str, ...] = ("accuracy", "figure_accuracy", "pair_accuracy")
     folder: str = "hallusionbench"
     max_new_tokens: int = 128  # lmms-eval's; the official code leaves it to the model
-    judge_max_new_tokens: int = 64  # one word is asked for, and small judges explain themselves
+    judge_max_new_tokens: int = 512  # one word is asked for, but judges explain themselves
     judge_required: bool = False
 
     @property
