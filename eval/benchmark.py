@@ -130,10 +130,11 @@ class LanguageBenchmark(Described, Protocol):
         ...
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        """Answers in every form that they are released in (eval/answer_files has the tools').
+        """Answers in every form that they are released in (eval/rows.py, eval/answers.py).
 
         Raises:
-            ValueError: a file of another kind, or a row that belongs to no question.
+            ValueError: a file of another kind, or a row that says it asked something else than
+                the question whose id it has.
         """
         ...
 

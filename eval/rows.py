@@ -7,10 +7,12 @@ import gzip
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from openpyxl import load_workbook
+from openpyxl.utils.escape import unescape
 from openpyxl.utils.exceptions import InvalidFileException
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -23,15 +25,34 @@ def read_rows(path: Path) -> list[dict[str, object]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not what the suffix says; names file and line.
+        ValueError: a folder, or not what the suffix says; names file and line.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path.")
+    _require_file(path)
     if path.suffix == ".xlsx":
         return _sheet_rows(path)
     if path.suffix in DELIMITERS:
         return _delimited_rows(path, DELIMITERS[path.suffix])
     return read_json_rows(path)
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder where a file is wanted; give the file in it.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; check the path.")
+
+
+def require_ids(path: Path, name: str, ids: Sequence[str]) -> None:
+    """The rows of a benchmark's file have an id each.
+
+    Raises:
+        ValueError: no rows, or an id twice; `name` is the field that holds it.
+    """
+    if not ids:
+        raise ValueError(f"{path}: no rows; take the official file.")
+    identity, times = Counter(ids).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{path}: {name} {identity} stands twice; take the official file.")
 
 
 def _sheet_rows(path: Path) -> list[dict[str, object]]:
@@ -41,10 +62,17 @@ def _sheet_rows(path: Path) -> list[dict[str, object]]:
         raise ValueError(f"{path}: no readable xlsx ({error}); save it again as xlsx.") from error
     lines = book.worksheets[0].iter_rows(values_only=True)
     header = [str(name) for name in next(lines, ())]
-    # An empty cell is an empty text: that is what VLMEvalKit writes for an empty answer.
-    rows = [["" if cell is None else cell for cell in line] for line in lines]
+    rows = [[_cell(value) for value in line] for line in lines]
     book.close()
     return [dict(zip(header, row, strict=True)) for row in rows if any(cell != "" for cell in row)]
+
+
+def _cell(value: object) -> object:
+    """An empty cell is an empty text, as VLMEvalKit's empty answers are; Excel escapes some letters
+    (a carriage return is _x000D_)."""
+    if value is None:
+        return ""
+    return unescape(value) if isinstance(value, str) else value
 
 
 def _delimited_rows(path: Path, delimiter: str) -> list[dict[str, object]]:
@@ -83,8 +111,7 @@ def read_json_rows(path: Path) -> list[dict[str, object]]:
         FileNotFoundError: no such file.
         ValueError: broken json or a row that is no object; names file and line.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path.")
+    _require_file(path)
     rows: list[dict[str, object]] = []
     for line, value in _values(path, read_text(path)):
         items = value if isinstance(value, list) else [value]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
 
-from eval.rows import read_json_rows, read_rows
+from eval.rows import read_json_rows, read_rows, require_ids
 
 ROWS = [{"question_id": 1, "text": "Yes"}, {"question_id": 2, "text": "No\nreally"}]
 
@@ -75,6 +76,33 @@ def test_tables_of_three_suffixes(tmp_path: Path) -> None:
         book.worksheets[0].append(line)
     book.save(tmp_path / "a.xlsx")
     assert [list(row.values()) for row in read_rows(tmp_path / "a.xlsx")] == CELLS[1:]
+
+
+def test_line_ends_of_a_sheet(tmp_path: Path) -> None:
+    """Excel writes a carriage return as _x000D_."""
+    book = Workbook()
+    for line in (["index", "prediction"], [1, "Yes_x000D_\nNo"]):
+        book.worksheets[0].append(line)
+    book.save(tmp_path / "a.xlsx")
+    assert read_rows(tmp_path / "a.xlsx") == [{"index": 1, "prediction": "Yes\r\nNo"}]
+
+
+@pytest.mark.parametrize("reader", [read_rows, read_json_rows])
+def test_a_folder_is_no_table(
+    tmp_path: Path, reader: Callable[[Path], list[dict[str, object]]]
+) -> None:
+    with pytest.raises(ValueError, match="a folder where a file is wanted"):
+        reader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([], "a.json: no rows"), (["1", "2", "1"], "a.json: image_id 1 stands twice")],
+)
+def test_ids_that_name_no_rows(ids: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        require_ids(Path("a.json"), "image_id", ids)
+    require_ids(Path("a.json"), "image_id", ["1", "2"])
 
 
 def test_a_picture_in_a_field_is_read(tmp_path: Path) -> None:
