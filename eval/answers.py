@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eval.benchmark import Answers, LanguageBenchmark, Question
 from eval.rows import read_rows
 
-TEXT_KEYS = ("text", "prediction", "model_prediction", "response", "answer", "caption")
-"""LLaVA says "text", VLMEvalKit "prediction" (its "answer" is the right one), HallusionBench
-"model_prediction", AMBER "response", POPE and Cambrian "answer", COCO results "caption"."""
-PREDICTION_KEYS = tuple(key for key in TEXT_KEYS if key != "answer")
-"""For benchmarks whose own tables have the right answer in "answer": it is nobody's prediction."""
+TEXT_KEYS = ("text", "prediction", "model_prediction", "response", "caption")
+"""LLaVA says "text", VLMEvalKit "prediction", HallusionBench "model_prediction", AMBER "response",
+COCO results "caption"."""
+ANSWER_TOO = (*TEXT_KEYS, "answer")
+"""For POPE, MMVP (Cambrian) and Object HalBench, whose authors' scripts write "answer". Elsewhere
+it is a table's right answer, and nobody's prediction."""
+TABLE_KEYS = ("index", "category")
+"""VLMEvalKit's and lmms-eval's tables have these, where "answer" is the right one for these three
+as well; none of their authors' answers have."""
+ASKED_KEYS = ("prompt", "question", "Question", "query")
+"""Where a row says what it asked."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ def answer_rows(path: Path, text_keys: Sequence[str] = TEXT_KEYS) -> list[Answer
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a row without an answer, or with one that is no string.
+        ValueError: a row without an answer, with one that is no string, or with the right one of a
+            data table alone.
     """
     rows: list[AnswerRow] = []
     for number, fields in enumerate(read_rows(path), start=1):
@@ -56,10 +63,20 @@ def answer_rows(path: Path, text_keys: Sequence[str] = TEXT_KEYS) -> list[Answer
             text = _only(fields["filtered_resps"])
         else:
             text = _field(where, fields, text_keys)
+            _require_prediction(where, fields, text_keys)
         if not isinstance(text, str):
             raise ValueError(f"{where}: answer {text!r:.60} is no string.")
         rows.append(AnswerRow(where, fields, text))
     return rows
+
+
+def _require_prediction(where: str, fields: Mapping[str, object], text_keys: Sequence[str]) -> None:
+    table = [key for key in TABLE_KEYS if key in fields]
+    if table and next(key for key in text_keys if key in fields) == "answer":
+        raise ValueError(
+            f"{where}: answer stands beside {' and '.join(table)}, so it is a data table's right "
+            "answer; add a column prediction with the model's."
+        )
 
 
 def _only(value: object) -> object:
@@ -72,6 +89,48 @@ def _only(value: object) -> object:
 def answers_by_id(path: Path, *id_keys: str, text_keys: Sequence[str] = TEXT_KEYS) -> Answers:
     """(question id, answer) pairs where a field of each row holds the question's id."""
     return [(row.identity(*id_keys), row.text) for row in answer_rows(path, text_keys)]
+
+
+def answers_to(words: Mapping[str, str], rows: Iterable[tuple[str, AnswerRow]]) -> Answers:
+    """(question id, answer) pairs, after a look at what each row asked.
+
+    Args:
+        words: question id -> its own words (`misfit`).
+        rows: with the ids of their questions; unknown ones are join_answers' to name.
+
+    Raises:
+        ValueError: a row asks something else than the question of its id.
+    """
+    pairs: list[tuple[str, str]] = []
+    for identity, row in rows:
+        found = misfit(row, words[identity]) if identity in words else None
+        if found:
+            raise misfit_error(row, f"has the id {identity} and {found}")
+        pairs.append((identity, row.text))
+    return pairs
+
+
+def misfit(row: AnswerRow, words: str) -> str | None:
+    """How a row asks something else than a question with these words; None where it does not.
+
+    Tools put words of their own around a question, and tables leave out its hint and options: so
+    one of both holds the other, blanks aside. A row that does not say what it asked fits.
+    """
+    words = " ".join(words.split())
+    for key in ASKED_KEYS:
+        text = row.fields.get(key)
+        asked = " ".join(text.split()) if isinstance(text, str) else ""
+        if words not in asked and asked not in words:
+            return f"asks {asked!r:.80}, the question is {words!r:.80}"
+    return None
+
+
+def misfit_error(row: AnswerRow, found: str) -> ValueError:
+    """The error of a row that belongs to another question."""
+    return ValueError(
+        f"{row.where}: {found}; the file belongs to another benchmark, language or version of the "
+        "data?"
+    )
 
 
 def _field(where: str, fields: Mapping[str, object], keys: Sequence[str]) -> object:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from eval.answers import AnswerRow, answer_rows
+from eval.answers import AnswerRow, answer_rows, answers_to, misfit_error
 from eval.benchmark import COMPLETE, Answers, Counts, Kind, Question, Unit
 from eval.benchmarks.amber_annotations import CAPTIONS, Truth, read_annotations, read_relation
 from eval.benchmarks.amber_captions import CaptionReader, ExactWords, WordRule
@@ -89,7 +89,8 @@ class Amber:
         rows = answer_rows(path)
         if rows and all({"image_path", "question"} <= row.fields.keys() for row in rows):
             return _answers_of_vlmevalkit(rows, questions)
-        return [(row.identity("question_id", "id"), row.text) for row in rows]
+        words = {question.id: question.prompt.removesuffix(SUFFIX) for question in questions}
+        return answers_to(words, ((row.identity("question_id", "id"), row) for row in rows))
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -142,10 +143,7 @@ def _answers_of_vlmevalkit(rows: Sequence[AnswerRow], questions: Sequence[Questi
         name = PurePosixPath(str(row.fields["image_path"]).replace("\\", "/")).name
         asked = str(row.fields["question"]).removesuffix(SUFFIX)
         if not waiting.get((name, asked)):
-            raise ValueError(
-                f"{row.where}: AMBER does not ask {asked!r:.80} about {name} (again); the file "
-                "belongs to another version of the data?"
-            )
+            raise misfit_error(row, f"AMBER does not ask {asked!r:.80} about {name} (again)")
         pairs.append((waiting[name, asked].popleft(), row.text))
     return pairs
 

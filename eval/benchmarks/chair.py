@@ -112,7 +112,7 @@ class Chair:
         return question.id if self.drawn is None else ""
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        """By image id.
+        """By image id. Released captions answer many prompts, so what a row asked does not count.
 
         Raises:
             ValueError: captions that the protocol's limit does not let a model write.

@@ -11,16 +11,17 @@ two official files, hallusion_output_{vd,vs}_model.json, which may be put one be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.answers import TEXT_KEYS, AnswerRow, answer_rows
+from eval.answers import TEXT_KEYS, AnswerRow, answer_rows, answers_to
 from eval.benchmark import Answers, Question
 from eval.benchmarks.hallusionbench_rows import KEYS, RIGHT, UNCLEAR, WRONG
 from eval.rows import read_rows
 
 _CHECKS = ("_human_check", "_gpt_check")
+_NO_PICTURE = r"VS_[^_]+_[^_]+_0_[^_]+"
 _ANY_MODEL = "gpt4v_output_gpt_check"
 # Word for word the prompt of utils.evaluate_by_chatgpt.
 OFFICIAL_JUDGE = (
@@ -102,7 +103,7 @@ class Files:
         """
         column = _answer_column(path, read_rows(path))
         keys = (*TEXT_KEYS, column) if column else TEXT_KEYS
-        return [(i, row.text) for i, row in self._known(answer_rows(path, keys))]
+        return self._pairs(answer_rows(path, keys))
 
     def verdicts(self, path: Path, judge: str) -> Answers:
         """Pairs of question id and verdict; none where the file holds answers alone.
@@ -123,7 +124,7 @@ class Files:
                 judged.append(AnswerRow(where, fields, _checked(where, column, fields)))
             elif str(fields.get("prompt")).startswith(start) and "text" in fields:
                 judged.append(AnswerRow(where, fields, str(fields["text"])))
-        return [(i, row.text) for i, row in self._known(judged)]
+        return self._pairs(judged)
 
     def extractions(self, path: Path) -> Answers:
         """What VLMEvalKit's judge extracted (Yes, No, Unknown), or replied to this project.
@@ -140,26 +141,13 @@ class Files:
             if word not in ("Yes", "No", "Unknown"):
                 raise ValueError(f"{where}: extracted {word!r:.60} is none of Yes, No, Unknown.")
             judged.append(AnswerRow(where, fields, str(word)))
-        return [(i, row.text) for i, row in self._known(judged)]
+        return self._pairs(judged)
 
-    def _known(self, rows: Sequence[AnswerRow]) -> Iterator[tuple[str, AnswerRow]]:
-        """Rows with their question's id, after a look at what was asked."""
-        asked = {question.id: " ".join(question.prompt.split()) for question in self.questions}
-        for row in rows:
-            identity = _identity(row)
-            if self.pictured and re.fullmatch(r"VS_[^_]+_[^_]+_0_[^_]+", identity):
-                continue
-            question = row.fields.get("question", row.fields.get("prompt"))
-            if (
-                identity in asked
-                and isinstance(question, str)
-                and asked[identity] not in " ".join(question.split())
-            ):
-                raise ValueError(
-                    f"{row.where}: asks {question!r:.80}, but question {identity} is "
-                    f"{asked[identity]!r:.80}; the file belongs to another version of the data."
-                )
-            yield identity, row
+    def _pairs(self, rows: Sequence[AnswerRow]) -> Answers:
+        named = [(_identity(row), row) for row in rows]
+        if self.pictured:
+            named = [(i, row) for i, row in named if not re.fullmatch(_NO_PICTURE, i)]
+        return answers_to({question.id: question.prompt for question in self.questions}, named)
 
 
 def _identity(row: AnswerRow) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import answers_by_id, some
+from eval.answers import TEXT_KEYS, answer_rows, answers_by_id, answers_to, some
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.llava_review import (
     CATEGORIES,
@@ -27,7 +27,7 @@ from eval.benchmarks.llava_review import (
     rules_of,
 )
 from eval.judging import needs_judge
-from eval.rows import read_json_rows
+from eval.rows import read_json_rows, require_ids
 
 QUESTIONS, CONTEXT, REFERENCE = "questions.jsonl", "context.jsonl", "answers_gpt4.jsonl"
 RULE = "rule.json"
@@ -80,16 +80,14 @@ class LlavaBench:
             _question(path, number, row, labels)
             for number, row in enumerate(read_json_rows(path), start=1)
         ]
-        ids = [question.id for question in questions]
-        if not ids or len(set(ids)) < len(ids):
-            raise ValueError(f"{path}: no rows, or a question_id twice; take the official file.")
+        require_ids(path, "question_id", [question.id for question in questions])
         return questions
 
     def part(self, question: Question) -> str:
         return ""
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        return answers_by_id(path, "question_id")
+        return _by_id(path, questions, TEXT_KEYS)
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -131,7 +129,7 @@ class LlavaBench:
                     f"{path}, row {number}: tuple {scores} is not what content says, {said}; "
                     "mend or remove one of them."
                 )
-        return answers_by_id(path, "question_id", text_keys=("content", "text"))
+        return _by_id(path, questions, ("content", "text"))
 
     def score_verdicts(
         self,
@@ -155,6 +153,12 @@ class LlavaBench:
             for name, value in _metrics({n: sums[f"{c}/{n}"] for n in names}).items()
         }
         return _metrics({n: np.asarray(value) for n, value in everything.items()}) | by_category
+
+
+def _by_id(path: Path, questions: Sequence[Question], text_keys: Sequence[str]) -> Answers:
+    words = {question.id: question.prompt for question in questions}
+    rows = answer_rows(path, text_keys)
+    return answers_to(words, ((row.identity("question_id"), row) for row in rows))
 
 
 def _metrics(sums: Counts) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import PREDICTION_KEYS, answer_rows
+from eval.answers import answer_rows, answers_to
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mmbench_files import (
     CN_TABLES,
@@ -142,19 +142,9 @@ class MmBench:
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
         """LLaVA's and our json lines, LLaVA's upload or VLMEvalKit's table, lmms-eval."""
-        prompts = {question.id: _words(question.prompt) for question in questions}
-        pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path, PREDICTION_KEYS):
-            identity = row.identity("question_id", "index")
-            for key in ("prompt", "question"):
-                text = str(row.fields.get(key, ""))
-                if _words(text) not in prompts.get(identity, _words(text)):
-                    raise ValueError(
-                        f"{row.where}: {key} {text!r:.80} is not what question {identity} asks "
-                        "here; the file belongs to another language or version of the data?"
-                    )
-            pairs.append((identity, row.text))
-        return pairs
+        words = {question.id: question.prompt.removesuffix(self.suffix) for question in questions}
+        rows = answer_rows(path)
+        return answers_to(words, ((row.identity("question_id", "index"), row) for row in rows))
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -196,14 +186,6 @@ def _asked(row: Row) -> str:
     """What LLaVA's model_vqa_mmbench.py asks: hint, question, options, a line each."""
     options = [f"{letter}. {option}" for letter, option in zip(LETTERS, row.options, strict=False)]
     return "\n".join([*([row.hint] if row.hint else []), row.question, *options])
-
-
-def _words(text: str) -> str:
-    """A prompt with single blanks and without its suffix; xlsx writes "\\r" as _x000D_."""
-    text = text.replace("_x000D_", " ").strip()
-    for suffix in (EN_SUFFIX, CN_SUFFIX):
-        text = text.removesuffix(suffix)
-    return " ".join(text.split())
 
 
 def _unit(rows: Sequence[Row], answers: Sequence[str]) -> Unit:

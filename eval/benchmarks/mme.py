@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from eval.answers import PREDICTION_KEYS, answer_rows
+from eval.answers import answer_rows, misfit_error
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mme_files import (
     COGNITION,
@@ -31,6 +31,7 @@ from eval.benchmarks.mme_files import (
 )
 from eval.benchmarks.pope import careful_verdict
 
+_NAMES_NO_TASK = "names no task of MME, whose ids are <task>/<picture>"
 Verdict = Literal["yes", "no", "other"]
 
 HALLUCINATION = ("existence", "count", "position", "color")
@@ -112,16 +113,17 @@ class Mme:
             labels = {key: question.label for key, question in by_key.items()}
             return [(by_key[key].id, text) for key, text in tool_answers(path, labels)]
         pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path, PREDICTION_KEYS):
+        for row in answer_rows(path):
             picture = row.identity("question_id", "image_path")
             task = row.identity("category") if "category" in row.fields else picture.split("/")[0]
+            if task not in TASKS:
+                name = "category" if "category" in row.fields else "id"
+                raise misfit_error(row, f"{name} {task!r:.40} {_NAMES_NO_TASK}")
             text = row.identity("prompt", "question")
             question = by_key.get(question_key(task, picture, text))
             if question is None:
-                raise ValueError(
-                    f"{row.where}: {bare_question(text)!r:.80} is not asked of {picture} in "
-                    f"{task}; the file belongs to another version of the data?"
-                )
+                found = f"{bare_question(text)!r:.80} is not asked of {picture} in {task}"
+                raise misfit_error(row, found)
             pairs.append((question.id, row.text))
         return pairs
 

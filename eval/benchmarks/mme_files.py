@@ -70,7 +70,7 @@ def bare_question(text: str) -> str:
 def question_key(task: str, picture: str, text: str) -> Key:
     """What LLaVA's convert_answer_to_mme.py matches by; seven questions have a doubled blank."""
     stem = PurePosixPath(picture).name.split(".")[0]
-    return task, stem, " ".join(bare_question(text).split())
+    return task, stem, bare_question(" ".join(text.split()))
 
 
 def question_files(root: Path) -> list[Path]:

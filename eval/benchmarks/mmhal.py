@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import TEXT_KEYS, AnswerRow, answer_rows
+from eval.answers import TEXT_KEYS, AnswerRow, answer_rows, answers_to
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.judging import needs_judge, prompt_of_script
-from eval.rows import read_json_rows
+from eval.rows import read_json_rows, require_ids
 
 TEMPLATE, SCRIPT = "response_template.json", "eval_gpt4.py"
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment")
@@ -86,9 +86,7 @@ class MmHal:
         """One question per item of the template, in its order."""
         path = self.files(root)[0]
         questions = [_question(path, n, row) for n, row in enumerate(read_json_rows(path), 1)]
-        ids = [question.id for question in questions]
-        if not ids or len(set(ids)) < len(ids):
-            raise ValueError(f"{path}: no items, or an image_id twice; take the official file.")
+        require_ids(path, "image_id", [question.id for question in questions])
         return questions
 
     def part(self, question: Question) -> str:
@@ -99,7 +97,7 @@ class MmHal:
         rows = answer_rows(path, ("model_answer", *TEXT_KEYS))
         if rows and all("model_answer" in row.fields and not row.text for row in rows):
             raise ValueError(f"{path}: every model_answer is empty; fill in the model's answers.")
-        return [(_identity(row, questions), row.text) for row in rows]
+        return _by_id(rows, questions)
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -137,8 +135,7 @@ class MmHal:
             replies = [_reply(path, number, row) for number, row in enumerate(rows, 1)]
             return [(q.id, reply) for q, reply in zip(questions, replies, strict=True)]
         reviewed = any("gpt4_review" in row for row in rows)
-        verdicts = answer_rows(path, ("gpt4_review",) if reviewed else TEXT_KEYS)
-        return [(_identity(row, questions), row.text) for row in verdicts]
+        return _by_id(answer_rows(path, ("gpt4_review",) if reviewed else TEXT_KEYS), questions)
 
     def score_verdicts(
         self,
@@ -188,19 +185,15 @@ def _contents(path: Path, row: Mapping[str, object]) -> str:
     return ", ".join(str(content) for content in contents)
 
 
-def _identity(row: AnswerRow, questions: Sequence[Question]) -> str:
-    """The question's id. Raises ValueError where the row repeats another question."""
-    identity = row.identity("image_id", "question_id")
+def _by_id(rows: Sequence[AnswerRow], questions: Sequence[Question]) -> Answers:
     places = {str(place): question.id for place, question in enumerate(questions)}
-    if "image_id" not in row.fields:
-        identity = places.get(identity, identity)
-    asked = {question.id: question.prompt for question in questions}
-    if row.fields.get("question", asked.get(identity)) != asked.get(identity):
-        raise ValueError(
-            f"{row.where}: answers another question than the template's item {identity}; "
-            "take the answers to this version of the data."
-        )
-    return identity
+
+    def identity(row: AnswerRow) -> str:
+        found = row.identity("image_id", "question_id")
+        return found if "image_id" in row.fields else places.get(found, found)
+
+    words = {question.id: question.prompt for question in questions}
+    return answers_to(words, ((identity(row), row) for row in rows))
 
 
 def _reply(path: Path, number: int, row: Mapping[str, object]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import answers_by_id
+from eval.answers import ANSWER_TOO, AnswerRow, answer_rows, answers_to
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 
 HEADER = ["Question", "Options", "Correct Answer"]
@@ -124,7 +124,10 @@ class Mmvp:
         return ""
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        return answers_by_id(path, "question_id")
+        """By row number: LLaVA's and our json lines, and Cambrian's."""
+        words = {question.id: question.prompt.partition(" (a)")[0] for question in questions}
+        rows = answer_rows(path, ANSWER_TOO)
+        return answers_to(words, ((_identity(row), row) for row in rows))
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -198,6 +201,14 @@ def rows_digest(rows: Sequence[Row]) -> str:
     """sha256 of questions, options and labels."""
     text = "\n".join(f"{row.question}|{row.options_text}|{row.label}" for row in rows)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _identity(row: AnswerRow) -> str:
+    """The row number from 1; Cambrian's mmvp_eval.py counts from 0, and writes `text_options`."""
+    identity = row.identity("question_id")
+    if "text_options" in row.fields and identity.isdecimal():
+        return str(int(identity) + 1)
+    return identity
 
 
 def _pair(rows: tuple[Row, Row], answers: tuple[str, str]) -> Unit:

@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import PREDICTION_KEYS, answer_rows
+from eval.answers import answer_rows, answers_to
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mmvp import careful_choice
 from eval.benchmarks.naturalbench_files import (
     SUFFIXES,
     Form,
     Group,
-    bare_question,
-    bare_words,
     data_files,
     listed_answers,
     options_of,
@@ -131,18 +129,11 @@ class NaturalBench:
                     "must answer all of them, in order."
                 )
             return [(question.id, text) for question, text in zip(questions, listed, strict=True)]
-        prompts = {question.id: bare_question(question.prompt) for question in questions}
-        pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path, PREDICTION_KEYS):
-            identity = row.identity("question_id", "index", "Index")
-            asked = bare_words(row.fields)
-            if asked is not None and asked != prompts.get(identity, asked):
-                raise ValueError(
-                    f"{row.where}: question {identity} is {prompts[identity]!r:.80} here, and the "
-                    f"file answers {asked!r:.80}; it belongs to another version of the data?"
-                )
-            pairs.append((identity, row.text))
-        return pairs
+        yes_no, choice = SUFFIXES["yes_no"], SUFFIXES["multiple_choice"]
+        words = {q.id: q.prompt.removesuffix(yes_no).removesuffix(choice) for q in questions}
+        rows = answer_rows(path)
+        named = ((row.identity("question_id", "index", "Index"), row) for row in rows)
+        return answers_to(words, named)
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]

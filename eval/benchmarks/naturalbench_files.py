@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -157,19 +157,3 @@ def options_of(question: str) -> tuple[str, str]:
     """The options' texts in "… A:Knit cap; B:Helmet;"; "option A" where they are not listed."""
     listed = re.search(r"\bA:\s*(.+?)[;.]?\s*B:\s*(.+?)[;.]?\s*$", question, flags=re.DOTALL)
     return (listed[1], listed[2]) if listed else ("option A", "option B")
-
-
-def bare_words(fields: Mapping[str, object]) -> str | None:
-    """What a row of answers says was asked, without suffix and with single blanks."""
-    for key in ("prompt", "question", "Question"):
-        if isinstance(text := fields.get(key), str):
-            return bare_question(text)
-    return None
-
-
-def bare_question(text: str) -> str:
-    """A question without the request for a letter or a word; tools put it in different ways."""
-    text = text.strip()
-    for suffix in SUFFIXES.values():
-        text = text.removesuffix(suffix).rstrip()
-    return " ".join(text.split())

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import answer_rows
+from eval.answers import ANSWER_TOO, AnswerRow, answer_rows, answers_to
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.chair import CAPTIONS, INSTANCES, GroundTruth, coco_objects
 from eval.benchmarks.object_names import Phrase, named_objects, refined_reader, tagged
 from eval.judging import needs_judge, prompt_of_script
 from eval.pictures import cell_name
-from eval.rows import read_json_rows
+from eval.rows import read_json_rows, require_ids
 
 QUESTIONS, SYNONYMS = "obj_halbench_300_with_image.jsonl", "synonyms_refine.txt"
 SCRIPT = "eval_gpt_obj_halbench.py"
@@ -101,9 +101,7 @@ class ObjHal:
         path, synonyms, _, instances, captions = self.files(root)
         truth = coco_objects(instances, captions, refined_reader(synonyms))
         questions = [_question(path, n, row, truth) for n, row in enumerate(read_json_rows(path))]
-        ids = [question.id for question in questions]
-        if not ids or len(set(ids)) < len(ids):
-            raise ValueError(f"{path}: no rows, or an image_id twice; take the official file.")
+        require_ids(path, "image_id", [question.id for question in questions])
         return questions
 
     def part(self, question: Question) -> str:
@@ -112,10 +110,8 @@ class ObjHal:
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
         """Rows with an image_id, or a question_id that is one; "Assistant:" is cut out, as
         officially."""
-        return [
-            (_identity(row.identity("image_id", "question_id")), _bare(row.text))
-            for row in answer_rows(path)
-        ]
+        pairs = _by_id(answer_rows(path, ANSWER_TOO), questions)
+        return [(identity, text.replace("Assistant:", "").strip()) for identity, text in pairs]
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -143,10 +139,7 @@ class ObjHal:
         rows = read_json_rows(path)
         if len(rows) == 1 and "sentences" in rows[0]:
             return _sentences(path, rows[0]["sentences"])
-        return [
-            (_identity(row.identity("image_id", "question_id")), row.text)
-            for row in answer_rows(path)
-        ]
+        return _by_id(answer_rows(path), questions)
 
     def score_verdicts(
         self,
@@ -185,13 +178,15 @@ def _short(answer: str) -> bool:
     return len(answer.split()) <= SHORT
 
 
-def _bare(answer: str) -> str:
-    return answer.replace("Assistant:", "").strip()
-
-
 def _identity(identity: str) -> str:
     """COCO's image id as a number; some files fill it up with zeros."""
     return str(int(identity)) if identity.isdecimal() else identity
+
+
+def _by_id(rows: Sequence[AnswerRow], questions: Sequence[Question]) -> Answers:
+    words = {question.id: question.prompt for question in questions}
+    named = ((_identity(row.identity("image_id", "question_id")), row) for row in rows)
+    return answers_to(words, named)
 
 
 def _question(path: Path, row: int, fields: Mapping[str, object], truth: GroundTruth) -> Question:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from eval.answers import TEXT_KEYS, AnswerRow, answer_rows
+from eval.answers import ANSWER_TOO, AnswerRow, answer_rows, misfit, misfit_error
 from eval.benchmark import Answers, Question
 from eval.rows import read_rows
 
@@ -53,8 +53,8 @@ def _rows(path: Path) -> list[AnswerRow]:
     """Rows of answers. In POPE's own rows `text` is the question, with the answer beside it."""
     texts = [fields.get("text") for fields in read_rows(path)]
     if not texts or not all(isinstance(t, str) and _ASKED.fullmatch(t.strip()) for t in texts):
-        return answer_rows(path)
-    rows = answer_rows(path, [key for key in TEXT_KEYS if key != "text"])
+        return answer_rows(path, ANSWER_TOO)
+    rows = answer_rows(path, [key for key in ANSWER_TOO if key != "text"])
     return [
         AnswerRow(row.where, {"question": row.fields["text"], **row.fields}, row.text)
         for row in rows
@@ -87,9 +87,9 @@ def _misfit(row: AnswerRow, question: Question | None) -> str | None:
     """In what a row and the question differ; None where nothing speaks against the pair."""
     if question is None:
         return "there is no such question"
-    asked, wanted = _asked(row.fields), _asked({"prompt": question.prompt})
-    if asked is not None and asked != wanted:
-        return f"asks {asked!r:.80}, the question is {wanted!r:.80}"
+    found = misfit(row, _asked({"prompt": question.prompt}) or question.prompt)
+    if found:
+        return found
     picture, shown = _picture(row.fields), _picture({"image": question.image})
     if picture is not None and picture != shown:
         return f"shows {picture!r:.60}, the question {shown!r:.60}"
@@ -98,9 +98,9 @@ def _misfit(row: AnswerRow, question: Question | None) -> str | None:
 
 def _confirm(row: AnswerRow, question: Question | None) -> None:
     """Unknown ids are join_answers' to name, all together."""
-    misfit = question and _misfit(row, question)
-    if misfit:
-        raise ValueError(f"{row.where}: {misfit}; the file belongs to another version of the data?")
+    found = question and _misfit(row, question)
+    if found:
+        raise misfit_error(row, found)
 
 
 def _in_order(rows: int, questions: Iterable[Question]) -> dict[str, list[Question | None]]:
@@ -124,9 +124,9 @@ def _of_one_split(
     misfits: dict[str, str] = {}
     for split, asked in of_split.items():
         for row, question in zip(rows, asked, strict=True):
-            misfit = _misfit(row, question)
-            if misfit:
-                misfits[split] = f"{split}: {row.where.rpartition(', ')[2]} {misfit}"
+            found = _misfit(row, question)
+            if found:
+                misfits[split] = f"{split}: {row.where.rpartition(', ')[2]} {found}"
                 break
     fitting = [split for split in of_split if split not in misfits]
     if len(fitting) != 1:

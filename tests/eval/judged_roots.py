@@ -113,7 +113,7 @@ def llava_bench_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def objhal_root(tmp_path: Path) -> Path:
-    """Pictures 7 (car; "a man" in a caption), 8 (dog) and 9 (nothing)."""
+    """Pictures 7 (car; "a man" in a caption), 8 (dog) and 9 (nothing); 9 is asked otherwise."""
     root = tmp_path / "objhal"
     (root / "annotations").mkdir(parents=True)
     (root / "synonyms_refine.txt").write_text(
@@ -121,8 +121,8 @@ def objhal_root(tmp_path: Path) -> Path:
         "dining table, table\ntennis racket\ntie, bow tie\n"
     )
     rows = [
-        {"image": encoded_picture(), "image_id": number, "org_idx": number, "question": "Describe."}
-        for number in (7, 8, 9)
+        {"image": encoded_picture(), "image_id": number, "org_idx": number, "question": text}
+        for number, text in ((7, "Describe."), (8, "Describe."), (9, "What is there?"))
     ]
     write_json_lines(root / "obj_halbench_300_with_image.jsonl", rows)
     (root / "eval_gpt_obj_halbench.py").write_text(OBJHAL_SCRIPT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.answers import answer_rows, join_answers
+from eval.answers import ANSWER_TOO, AnswerRow, answer_rows, join_answers, misfit
 from eval.benchmarks.chair import Chair
 from eval.benchmarks.pope import Pope
 
@@ -85,6 +85,39 @@ def test_vlmevalkits_answer_is_the_prediction(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("index\tanswer\tprediction\n7\tYes\tNo.\n")
     assert [(row.fields["index"], row.text) for row in answer_rows(path)] == [("7", "No.")]
+
+
+@pytest.mark.parametrize("mark", [{"index": 7}, {"category": "random"}])
+def test_a_tables_answer_is_the_right_one(tmp_path: Path, mark: dict[str, object]) -> None:
+    path = tmp_path / "a.jsonl"
+    row = {"question": "Is there a dog in the image?", "answer": "yes"}
+    path.write_text(json.dumps(row))
+    assert [row.text for row in answer_rows(path, ANSWER_TOO)] == ["yes"]
+    with pytest.raises(ValueError, match=r"row 1: none of the fields text, prediction, .*caption;"):
+        answer_rows(path)
+    path.write_text(json.dumps(row | mark))
+    with pytest.raises(ValueError, match=r"row 1: answer stands beside .*; add a column"):
+        answer_rows(path, ANSWER_TOO)
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, None),
+        ({"prompt": ""}, None),
+        ({"prompt": 7}, None),
+        ({"prompt": "Is it a cat?"}, None),
+        ({"query": " Is it\n a  cat? Answer."}, None),
+        ({"Question": "USER: Is it a cat? ASSISTANT:"}, None),
+        ({"question": "Is it a"}, None),
+        ({"prompt": "Is it a cat?", "question": "Is it a dog?"}, "asks 'Is it a dog?', the quest"),
+        ({"prompt": "Is it a car?"}, "asks 'Is it a car?', the question is 'Is it a cat?'"),
+    ],
+)
+def test_what_a_row_asks(fields: dict[str, object], found: str | None) -> None:
+    misfit_found = misfit(AnswerRow("a", fields, "Yes"), "Is it a  cat?")
+    assert (misfit_found or "").startswith(found or "")
+    assert (misfit_found is None) == (found is None)
 
 
 def test_lmms_evals_samples(tmp_path: Path) -> None:

@@ -141,6 +141,73 @@ def test_what_is_refused(asked: Asked, spoil: Callable[[list[Row]], list[Row]]) 
         asked.metrics()
 
 
+OTHER = "Are the butterfly's wings open or closed?"
+
+
+def asking(key: str) -> Callable[[list[Row]], list[Row]]:
+    drop = without("prompt")
+    return lambda rows: [row | {key: OTHER} for row in drop(rows)]
+
+
+def shifted(rows: list[Row]) -> list[Row]:
+    """Each row's id is its neighbour's, as where somebody counts from 0 and another from 1."""
+    ids = [row["question_id"] for row in rows]
+    moved = zip(rows, [*ids[1:], ids[0]], strict=True)
+    return [row | {"question_id": identity} for row, identity in moved]
+
+
+MISFITS: dict[str, Callable[[list[Row]], list[Row]]] = {
+    "another benchmark's prompts": asking("prompt"),
+    "another benchmark's questions": asking("question"),
+    "another benchmark's queries": asking("query"),
+    "shifted by one": shifted,
+}
+
+
+@pytest.mark.parametrize("change", MISFITS.values(), ids=MISFITS)
+def test_answers_to_other_questions(asked: Asked, change: Callable[[list[Row]], list[Row]]) -> None:
+    asked.write(change(asked.rows()))
+    if asked.benchmark.name == "chair":  # captions to any prompt are captions
+        asked.metrics()
+        return
+    with pytest.raises(ValueError, match=r"answers\.jsonl.*another|answers\.jsonl.*prompt"):
+        asked.metrics()
+
+
+def test_words_around_the_question_do_not_matter(asked: Asked) -> None:
+    """Tools put a system's turn before it, lines in other places and requests of their own last."""
+    asked.write(asked.rows())
+    good = asked.metrics()
+    asked.write([row | {"prompt": f"{row['prompt']}".replace(" ", "\n ")} for row in asked.rows()])
+    same(asked.metrics(), good)
+    if asked.benchmark.name == "mme":  # what was asked names the question
+        return
+    asked.write([row | {"prompt": f"USER: {row['prompt']} Be brief."} for row in asked.rows()])
+    same(asked.metrics(), good)
+    asked.write([row | {"prompt": ""} for row in asked.rows()])
+    same(asked.metrics(), good)
+
+
+def test_right_answers_of_a_data_table_are_no_predictions(asked: Asked) -> None:
+    """VLMEvalKit's tables before a model has seen them."""
+    table = [
+        {
+            **{"index": number, "question_id": q.id, "image_path": q.image},
+            **{"question": q.prompt, "answer": q.label, "category": q.category},
+        }
+        for number, q in enumerate(asked.questions)
+    ]
+    asked.write(table)
+    with pytest.raises(ValueError, match=r"answers\.jsonl, row 1: .*prediction"):
+        asked.metrics()
+
+
+def test_a_folder_is_no_file(asked: Asked) -> None:
+    asked.path.mkdir()
+    with pytest.raises(ValueError, match=r"answers\.jsonl: (a folder|the eval tool's answers)"):
+        asked.metrics()
+
+
 def test_a_broken_line_is_named(asked: Asked) -> None:
     asked.write(asked.rows())
     whole = asked.path.read_text(encoding="utf-8")

@@ -186,7 +186,7 @@ def test_an_empty_answer_is_judged_and_counted(llava_bench_root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("questions.jsonl", "", "no rows, or a question_id twice"),
+        ("questions.jsonl", "", r"questions\.jsonl: no rows"),
         ("questions.jsonl", '{"question_id": 0, "image": "001.jpg", "text": "?"}', "category None"),
         ("questions.jsonl", '{"question_id": "x"}', r"row 1: needs question_id \(number\)"),
         ("answers_gpt4.jsonl", '{"question_id": 0, "text": "A"}', "row 2: .* has no answer to 1"),
@@ -206,7 +206,7 @@ def test_wrong_data(llava_bench_root: Path, name: str, content: str, message: st
 def test_a_question_twice(llava_bench_root: Path) -> None:
     path = llava_bench_root / "questions.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[0])
-    with pytest.raises(ValueError, match="question_id twice"):
+    with pytest.raises(ValueError, match="question_id 0 stands twice"):
         BENCH.load(llava_bench_root)
 
 

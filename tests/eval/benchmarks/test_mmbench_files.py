@@ -92,9 +92,9 @@ ROWS = [{"question_id": identity, "text": "A"} for identity in IDS]
         (
             "a.jsonl",
             json.dumps([ROWS[0] | {"prompt": "这是猫吗?\nA. 猫\nB. 狗"}]),
-            "question 1 asks here; the file belongs to another language",
+            "has the id 1 and asks .* belongs to another benchmark, language or version",
         ),
-        ("a.jsonl", json.dumps([ROWS[0] | {"question": "Which colour?"}]), "another language"),
+        ("a.jsonl", json.dumps([ROWS[0] | {"question": "Which colour?"}]), "benchmark, language"),
         ("a.jsonl", '{"question_id": 1, "text": "A"}\n{"question_id"', "line 2: broken json"),
         ("a.tsv", "index\tprediction\n1\tA\tB\n", "line 2: 3 fields where the header has 2"),
         ("a.tsv", "index\tprediction\n1\t\n", "4 of 5 questions"),
@@ -124,7 +124,7 @@ def test_a_byte_order_mark_and_latin_answers(mmbench_en_root: Path, tmp_path: Pa
 def test_english_answers_on_chinese_questions(mmbench_cn_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps([ROWS[2] | {"question": "Which colour?"}]))
-    with pytest.raises(ValueError, match="another language"):
+    with pytest.raises(ValueError, match="belongs to another benchmark, language"):
         answers_of(mmbench_cn_root, path, MMBENCH_CN)
 
 

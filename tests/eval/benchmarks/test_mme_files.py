@@ -90,7 +90,11 @@ def test_the_tools_folder_file_and_a_bom(mme_root: Path, tmp_path: Path) -> None
             '{"question_id": "existence/a.jpg", "question": "Is there a cat?", "answer": "Yes"}',
             "none of the fields text, prediction",
         ),
-        ("a.jsonl", '{"question_id": 7, "prompt": "?", "text": "Yes"}', "is not asked of 7 in 7"),
+        (
+            "a.jsonl",
+            '{"question_id": 7, "prompt": "?", "text": "Yes"}',
+            "id '7' names no task of MME",
+        ),
         ("a.jsonl", '{"prompt": "?", "text": "Yes"}', "none of the fields question_id, image_path"),
         ("a.jsonl", '{"question_id": "existence/a.jpg", "prompt":', "line 1: broken json"),
         ("a.jsonl", "", "6 of 6 questions of mme have no answer"),

@@ -167,7 +167,7 @@ def response(content: object) -> dict:
         ('{"question_id": "h0", "te', VERDICTS, "line 1: broken json"),
         ([{"image_id": "h0", "model_answer": ""}], VERDICTS, "every model_answer is empty"),
         ([{"image_id": "h0", "question": "Else?", "model_answer": "A"}], VERDICTS,
-         "row 1: answers another question than the template's item h0"),
+         "row 1: has the id h0 and asks 'Else.', the question is 'What of attribute"),
         (b"\xff\xfe\x00", VERDICTS, "not UTF-8 text"),
         (ANSWERS, VERDICTS[1:], "1 of 8 answers have no verdict: h0"),
         (ANSWERS, (*VERDICTS, VERDICTS[0]), "judged more than once: h0"),
@@ -200,7 +200,7 @@ def test_every_answer_is_judged_and_kept(mmhal_root: Path, answer: str) -> None:
     [
         ({"question_type": "colour"}, "row 1: question_type 'colour'"),
         ({"image_id": ""}, "row 1: needs the texts question_type, image_id"),
-        ({"image_id": "h1"}, "an image_id twice"),
+        ({"image_id": "h1"}, "image_id h1 stands twice"),
         ({"gt_answer": None}, "row 1: needs the texts"),
     ],
 )

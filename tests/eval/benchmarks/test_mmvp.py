@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,6 +82,28 @@ def test_official_file_and_its_two_label_sets(shared: Path) -> None:
     score = point_metrics(MMVP, Mmvp(corrected=True).score(root, corrected, answers))
     assert score["pair_accuracy"] == pytest.approx(148 / 150)
     assert Mmvp().parser != Mmvp(corrected=True).parser
+
+
+def test_cambrians_answers_are_numbered_from_0(mmvp_root: Path, tmp_path: Path) -> None:
+    """As its mmvp_eval.py writes them: the prompt with other marks of the options, `gt_answer`."""
+    questions = MMVP.load(mmvp_root)
+    rows: list[dict[str, object]] = [
+        {
+            "question_id": number,
+            "prompt": f"USER: <image>\n{text} Options:\nA. {one}\nB. {other}\nAnswer. ASSISTANT:",
+            "answer": "AB"[number % 2],
+            "gt_answer": "(a)",
+            "model_id": "m",
+            "text_options": [one, other],
+        }
+        for number, (text, one, other) in enumerate(
+            2 * [("Open or closed?", "Open", "Closed")] + 2 * [("Left or right?", "Left", "Right")]
+        )
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = [("1", "A"), ("2", "B"), ("3", "A"), ("4", "B")]
+    assert MMVP.read_answers(path, questions) == expected
 
 
 def test_corrected_labels_need_the_official_file(mmvp_root: Path) -> None:

@@ -108,7 +108,7 @@ ROWS = [{"question_id": n, "text": "Yes"} for n in range(8)]
         (
             "a.jsonl",
             json.dumps([ROWS[0] | {"question": "Is it a dog?"}]),
-            "question 0 is 'Is it a cat.' here, and the file answers 'Is it a dog",
+            "row 1: has the id 0 and asks 'Is it a dog.', the question is 'Is it a cat",
         ),
         ("a.csv", "index,prediction\n0,Yes,no\n", "line 2: 3 fields where the header has 2"),
         ("a.xlsx", "no sheet", "no readable xlsx"),

@@ -18,7 +18,8 @@ from tests.eval.judged import metrics, scored
 
 OBJHAL = ObjHal()
 LONG = "There are several things in it."
-ANSWERS = tuple({"image_id": number, "question": "?", "answer": LONG} for number in (7, 8, 9))
+ASKED = ((7, "Describe."), (8, "Describe."), (9, "What is there?"))
+ANSWERS = tuple({"image_id": n, "question": text, "answer": LONG} for n, text in ASKED)
 VERDICTS = tuple({"question_id": str(number), "text": '["dog"]'} for number in (7, 8, 9))
 
 
@@ -197,7 +198,7 @@ def test_answers_as_they_come(objhal_root: Path, answer: str) -> None:
     ("row", "message"),
     [
         ({"image_id": 99, "question": "?"}, "row 1: COCO's annotations have no picture 99"),
-        ({"image_id": 8, "question": "?"}, "an image_id twice"),
+        ({"image_id": 8, "question": "?"}, "image_id 8 stands twice"),
         ({"image_id": 7, "question": ""}, "row 1: needs image_id, question"),
         ({"image_id": None, "question": "?"}, "row 1: needs image_id, question"),
     ],

@@ -195,18 +195,18 @@ BAD: dict[str, tuple[Change, str]] = {
     ),
     "three splits in one file": (
         lambda data: [row for split in SPLITS for row in vcd_rows(data, split)],
-        "its rows fit no split (random: row 4 asks 'Is there a popular in the image?', the ques",
+        "its rows fit no split (random: row 4 asks 'Is there a popular in the image? Please",
     ),
     "ids of two numberings": (
         lambda data: [*vcd_rows(data, "popular"), *llava_rows(data, "random")],
-        "row 2: asks 'Is there a popular in the image?', the question is 'Is there a adversarial",
+        "row 2: asks 'Is there a popular in the image? Please",
     ),
     "another version's spelling": (
         lambda data: [
             row | {"prompt": str(row["prompt"]).replace("image", "imange")}
             for row in llava_rows(data)
         ],
-        "row 1: asks 'Is there a dog in the imange?', the question is 'Is there a dog in the ima",
+        "row 1: asks 'Is there a dog in the imange? Answer",
     ),
     "another picture": (
         lambda data: [row | {"image": "COCO_9.jpg"} for row in vcd_rows(data, "random")],
@@ -261,7 +261,7 @@ BAD: dict[str, tuple[Change, str]] = {
     ),
     "the wrong category": (
         lambda data: [vcd_rows(data, "random")[1] | {"category": "popular"}],
-        "row 1: asks 'Is there a random in the image?', the question is 'Is there a popular in",
+        "the question is 'Is there a popular in the image?'; the file belongs to another",
     ),
     "a category, and nothing else": (
         lambda data: [{"index": 0, "category": "popular,random", "prediction": "no"}],
@@ -334,7 +334,7 @@ def test_official_questions_tell_their_split(
 
 def test_answers_to_llavas_version_are_no_answers_to_todays(shared: Path) -> None:
     released = shared / "pope/llava15_version/answers_llava-v1.5-13b.jsonl"
-    with pytest.raises(ValueError, match=r"the file belongs to another version of the data\?"):
+    with pytest.raises(ValueError, match="row 11: asks 'Is there an umbrella in the imange"):
         POPE.read_answers(released, POPE.load(shared / "pope"))
 
 
