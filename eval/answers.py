@@ -86,9 +86,9 @@ def _only(value: object) -> object:
     return value
 
 
-def answers_by_id(path: Path, *id_keys: str, text_keys: Sequence[str] = TEXT_KEYS) -> Answers:
+def answers_by_id(path: Path, *id_keys: str) -> Answers:
     """(question id, answer) pairs where a field of each row holds the question's id."""
-    return [(row.identity(*id_keys), row.text) for row in answer_rows(path, text_keys)]
+    return [(row.identity(*id_keys), row.text) for row in answer_rows(path)]
 
 
 def answers_to(words: Mapping[str, str], rows: Iterable[tuple[str, AnswerRow]]) -> Answers:

@@ -83,7 +83,7 @@ def test_verdicts_on_other_answers_are_refused(mmhal_root: Path, tmp_path: Path)
     rows = [{**row, "prompt": q.prompt} for row, q in zip(VERDICTS, questions, strict=True)]
     path = write(tmp_path / "verdicts.jsonl", rows)
     assert verdicts_of_file(MMHAL, path, questions, questions) is not None
-    write(path, [*rows[:-1], {**rows[-1], "prompt": "Rate another answer."}])
+    write(path, [*rows[:-1], {**rows[-1], "prompt": f"{questions[-1].prompt} Another answer."}])
     with pytest.raises(ValueError, match=f"judges another answer to {questions[-1].id} than the"):
         verdicts_of_file(MMHAL, path, questions, questions)
 
