@@ -54,6 +54,9 @@ PACKAGES = (
             "by python scripts/repair_torchvision.py", needed=True),
     Package("datasets", "datasets", "captions, edit pairs, conversations", INSTALL, needed=True),
     Package("sentencepiece", "sentencepiece", "tokenizers of Llama's kind", INSTALL, needed=True),
+    Package("nltk", "nltk", "words of descriptions", INSTALL, needed=True),
+    Package("textblob", "textblob", "their singulars, and nouns", INSTALL, needed=True),
+    Package("openpyxl", "openpyxl", "answers in VLMEvalKit's tables", INSTALL, needed=True),
     Package("peft", "peft", "LoRA, DoRA, QLoRA", INSTALL, needed=True),
     Package("deepspeed", "deepspeed", "ZeRO: several GPUs", "pip install deepspeed"),
     Package("bitsandbytes", "bitsandbytes", "QLoRA's 4 bits, AdamW in 8 bits",
@@ -65,6 +68,9 @@ PACKAGES = (
     Package("gradio", "gradio", "the chat demo", "pip install gradio"),
     Package("tensorboard", "tensorboard", "curves of a run, by default",
             "pip install tensorboard, or --report_to none"),
+    Package("spacy", "spacy", "word vectors of amber_official",
+            "pip install spacy && python -m spacy download en_core_web_lg"),
+    Package("gguf", "gguf", "llama.cpp's files (scripts/export_mmproj.py)", "pip install gguf"),
     Package("wandb", "wandb", "curves by --report_to wandb", "pip install wandb"),
 )  # fmt: skip
 
@@ -126,6 +132,28 @@ def packages() -> Iterator[Finding]:
         yield Finding(one.name, found, one.gives, mend, one.needed)
 
 
+def words() -> Iterator[Finding]:
+    """NLTK's models are no packages; only two rules need them."""
+    import nltk
+
+    places = ("tokenizers/punkt_tab", "taggers/averaged_perceptron_tagger_eng", "corpora/wordnet")
+    missing = [place.partition("/")[2] for place in places if not _has(nltk.data.find, place)]
+    found = f"missing: {', '.join(missing)}" if missing else "there"
+    mend = f"python -m nltk.downloader {' '.join(missing)}" if missing else ""
+    yield Finding("NLTK's models", found, "chair_opera, amber_official", mend)
+
+
+def _has(find: Callable[[str], object], place: str) -> bool:
+    try:
+        find(place)
+    except LookupError:
+        try:
+            find(f"{place}.zip")
+        except LookupError:
+            return False
+    return True
+
+
 def compilers() -> Iterator[Finding]:
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     gives = "DeepSpeed's own kernels, --torch_compile on CPUs"
@@ -148,7 +176,7 @@ def caches() -> Iterator[Finding]:
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    *(machine, accelerators, packages, compilers, caches),
+    *(machine, accelerators, packages, words, compilers, caches),
 )
 
 if __name__ == "__main__":

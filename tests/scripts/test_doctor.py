@@ -1,4 +1,5 @@
 import sys
+import zipfile
 
 import pytest
 
@@ -69,3 +70,15 @@ def test_torch_itself_may_be_what_is_broken(wide, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="needed, and missing or broken: torch"):
         told(monkeypatch, capsys)
+
+
+def test_nltks_models_are_looked_for(wide, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("nltk.data.path", [str(tmp_path)])
+    (tmp_path / "corpora").mkdir()
+    with zipfile.ZipFile(tmp_path / "corpora/wordnet.zip", "w") as file:
+        file.writestr("wordnet/data.noun", "")
+    out = told(monkeypatch, capsys)
+    mend = "python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng"
+    [line] = [line for line in out.splitlines() if "NLTK's models" in line]
+    assert mend in line
+    assert f"{mend} wordnet" not in line
