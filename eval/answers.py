@@ -121,7 +121,7 @@ def misfit(row: AnswerRow, words: str) -> str | None:
         text = row.fields.get(key)
         asked = " ".join(text.split()) if isinstance(text, str) else ""
         if words not in asked and asked not in words:
-            return f"asks {asked!r:.80}, the question is {words!r:.80}"
+            return f"asks {asked[:80]!r}, the question is {words[:80]!r}"
     return None
 
 

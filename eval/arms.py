@@ -116,10 +116,21 @@ def _refuse(one: Result, other: Result, keys: Sequence[str], way_out: str) -> No
     for key in keys:
         if _disagree(one, other, key):
             raise ValueError(
-                f"{one.benchmark}: the results differ in their {key} "
-                f"({one.provenance[key]!r:.120} and {other.provenance[key]!r:.120}), so a "
-                f"difference would say nothing; {way_out}."
+                f"{one.benchmark}: the results differ in their {key} ({_told(one, other, key)}), "
+                f"so a difference would say nothing; {way_out}."
             )
+
+
+def _told(one: Result, other: Result, key: str) -> str:
+    """In what two entries differ, short enough to read; hashes by their first digits."""
+    mine, theirs = one.provenance[key], other.provenance[key]
+    if not isinstance(mine, dict) or not isinstance(theirs, dict):
+        return f"{str(mine)[:80]!r} and {str(theirs)[:80]!r}"
+    return ", ".join(
+        f"{name}: {str(mine.get(name))[:40]} and {str(theirs.get(name))[:40]}"
+        for name in dict.fromkeys([*mine, *theirs])
+        if mine.get(name) != theirs.get(name)
+    )
 
 
 def _refuse_other_questions(one: Result, other: Result) -> None:

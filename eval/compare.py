@@ -30,7 +30,7 @@ from rich.table import Table
 from eval.arms import Arm
 from eval.comparison import Difference, Section, Study, headlines
 from eval.pairing import compare_arms
-from eval.report import wording
+from eval.report import cautions, wording
 from eval.report.writers import write_report
 
 logger = logging.getLogger("eval.compare")
@@ -167,7 +167,7 @@ def _tell(study: Study, console: Console) -> None:
             whose = f"{comparison.candidate}: " if len(study.candidates) > 1 else ""
             told = wording.sentence(section, comparison)
             console.print(f"{whose}{told}", highlight=False, markup=False)
-        for told in wording.warnings(section):
+        for told in cautions.warnings(section):
             logger.warning("%s: %s", section.benchmark.title, told)
     for told in study.left_out:
         logger.warning("left out: %s", told)

@@ -32,6 +32,12 @@ from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
 from eval.scoring import score_answers, score_models, score_towers
 
+logger = logging.getLogger("eval")
+
+# The metrics that count answers, or verdicts, which cannot be read; more than so many are told.
+UNREAD = ("unreadable", "unclear")
+MANY = 0.1
+
 
 @dataclass(frozen=True)
 class RunArguments:
@@ -180,7 +186,16 @@ def run(arguments: RunArguments) -> Iterator[tuple[Metrics, Result]]:
             continue
         if arguments.output is not None:
             write_result(benchmark, result, arguments.output / f"{benchmark.name}.json")
+        _warn_of_unread(benchmark, result)
         yield benchmark, result
+
+
+def _warn_of_unread(benchmark: Metrics, result: Result) -> None:
+    """A model that babbles gets a score too: by POPE's rule, that of saying yes to everything."""
+    for name, share in point_metrics(benchmark, result.units).items():
+        if name.rpartition("/")[2] in UNREAD and share > MANY:
+            logger.warning("%s: %.0f %% of the answers say nothing that can be read (%s)",
+                           benchmark.title, 100 * share, name)  # fmt: skip
 
 
 def metric_table(benchmark: Metrics, result: Result) -> Table:
@@ -189,7 +204,9 @@ def metric_table(benchmark: Metrics, result: Result) -> Table:
     decoding = result.provenance.get("decoding")
     # Scores of captions hang on it; of answers from a file it is not known.
     limit = f" · at most {decoding['max_new_tokens']} tokens" if isinstance(decoding, dict) else ""
-    table = Table(title=f"{benchmark.title} · {extent}{limit}", title_justify="left")
+    judge = result.provenance.get("judge")
+    judged = f" · judge: {judge['name']}" if isinstance(judge, dict) else ""
+    table = Table(title=f"{benchmark.title} · {extent}{limit}{judged}", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in point_metrics(benchmark, result.units).items():

@@ -143,8 +143,7 @@ class _Asked:
         provenance["answered"] = f"{len(self.answered)} of {len(self.questions)} questions"
         if len(self.answered) < len(self.questions):
             logger.warning(
-                "%s: %s answers %s; scores are over these alone, and groups of questions hold what "
-                "is answered of them",
+                "%s: %s answers %s; scores are over these alone",
                 self.benchmark.title, self.path.name, provenance["answered"],
             )  # fmt: skip
         units = self._units(provenance, judging, output)

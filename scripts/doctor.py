@@ -78,7 +78,9 @@ PACKAGES = (
 def main() -> None:
     warnings.simplefilter("ignore")
     found = [one for look in LOOKS for one in look()]
-    table = Table("part", "found", "what it gives", "what to do", show_lines=False)
+    table = Table()
+    for column in ("part", "found", "what it gives", "what to do"):
+        table.add_column(column, overflow="fold")
     for one in found:
         colour = "red" if one.mend and one.needed else "yellow" if one.mend else "green"
         table.add_row(one.what, Text(one.found, style=colour), one.gives, escape(one.mend))

@@ -95,7 +95,7 @@ def verified(chosen: Sequence[Benchmark], root: Path, images: bool) -> int:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; check --data-root.")
     records = read_records(root)
-    table = Table("benchmark", "file", "state", "detail")
+    table = folding("benchmark", "file", "state", "detail")
     wrong = 0
     for benchmark in chosen:
         for part in benchmark.parts:

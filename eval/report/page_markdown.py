@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eval.comparison import Comparison, Difference, Score, Section, headlines
-from eval.report import wording
+from eval.report import cautions, wording
 from eval.report.contents import Report, beside, flipped, origins, plotted, readings
 from eval.report.gallery import Example
 
 Lines = list[str]
-PUBLISHED = "published (not measured here)"
+PUBLISHED = "published (not measured here), on the official files"
 
 
 def markdown(report: Report) -> str:
@@ -18,7 +18,7 @@ def markdown(report: Report) -> str:
     study = report.study
     lines = [f"# {report.title}", "", f"{_subject(report)}; shares in percent.", ""]
     for section in study.sections:
-        for told in wording.warnings(section):
+        for told in cautions.warnings(section):
             lines += [f"> **Warning.** {section.benchmark.title}: {told}", ""]
     lines += _overview(report)
     lines += ["", *(f"Left out: {told}." for told in study.left_out), ""]
@@ -91,7 +91,7 @@ def _tests(d: Difference) -> list[str]:
 
 def _section(report: Report, section: Section) -> Lines:
     lines = [f"## {section.benchmark.title}", ""]
-    for told in wording.warnings(section):
+    for told in cautions.warnings(section):
         lines += [f"> **Warning.** {told}", ""]
     for comparison in section.comparisons:
         if len(report.study.candidates) > 1:

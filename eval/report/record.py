@@ -9,7 +9,7 @@ from dataclasses import asdict
 from eval.bootstrap import RESAMPLES
 from eval.comparison import Comparison, Difference, Section
 from eval.published import published_rows
-from eval.report import wording
+from eval.report import cautions, wording
 from eval.report.contents import Report
 
 
@@ -27,7 +27,7 @@ def body(report: Report) -> dict[str, object]:
         "warnings": [
             f"{section.benchmark.title}: {told}"
             for section in study.sections
-            for told in wording.warnings(section)
+            for told in cautions.warnings(section)
         ],
         "left_out": study.left_out,
         "benchmarks": {s.benchmark.name: _section(s) for s in study.sections},

@@ -10,14 +10,12 @@ from eval.bootstrap import RESAMPLES
 from eval.comparison import (
     Comparison,
     Difference,
-    Mismatch,
     Quantity,
     Score,
     Section,
     SignificanceTest,
     Study,
     headlines,
-    judge_unknown,
 )
 
 MINUS = "\N{MINUS SIGN}"
@@ -181,39 +179,6 @@ def tally(study: Study, candidate: str) -> list[tuple[str, int, str]]:
         for key, (one, several) in OUTCOMES.items()
         if counted[key]
     ]
-
-
-def warnings(section: Section) -> list[str]:
-    """What a reader must know before believing a difference."""
-    told = [] if section.mismatch is None else [different_data(section.mismatch)]
-    unknown = [s.arm for s in section.standings if any(map(judge_unknown, s.provenance))]
-    if unknown:
-        told.append(
-            f"The verdicts came in files that do not say who gave them: the judges of these "
-            f"verdicts are not known ({', '.join(unknown)}). Scores by different judges do not "
-            "compare."
-        )
-    return told
-
-
-def different_data(mismatch: Mismatch) -> str:
-    """What was compared although the data differ."""
-    told = (
-        f"Compared on request although the results differ in their {', '.join(mismatch.differ)}: "
-        f"{mismatch.kept} common units were paired by id"
-    )
-    if mismatch.relabelled:
-        told += f", of which {mismatch.relabelled} have another truth in another arm"
-    lost = [f"{number} of {arm}" for arm, number in mismatch.dropped.items() if number]
-    if lost:
-        told += f"; dropped were {', '.join(lost)} that another arm lacks"
-    if mismatch.changed:
-        told += f"; dropped were {mismatch.changed} whose id stands for another question elsewhere"
-    if mismatch.torn:
-        told += f"; dropped were {mismatch.torn} counted in a group that not all arms have whole"
-    if lost or mismatch.changed or mismatch.torn:
-        return f"{told}. No score here is one of the whole benchmark."
-    return f"{told}; none was dropped."
 
 
 def method(study: Study) -> str:

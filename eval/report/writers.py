@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.comparison import Study, detail, headlines, main_part
-from eval.report import contents, wording
+from eval.report import cautions, contents, wording
 from eval.report.contents import Report
 from eval.report.gallery import data_address
 from eval.report.page_markdown import PUBLISHED, markdown
@@ -46,6 +46,7 @@ def page(report: Report) -> str:
         open_galleries=comparisons <= OPEN_GALLERIES,
         published=PUBLISHED,
         words=wording,
+        cautions=cautions,
         contents=contents,
         headlines=headlines,
         main_part=main_part,

@@ -13,7 +13,7 @@ from eval.benchmarks.pope import Pope
 from eval.comparison import Comparison, Section, headlines
 from eval.judging import RULE, UNKNOWN
 from eval.pairing import compare, compare_arms
-from eval.report import wording
+from eval.report import cautions, wording
 from eval.result import Result, read_result, write_result
 
 POPE = Pope()
@@ -321,7 +321,17 @@ def judged(root: Path, *judges: object) -> list[Result]:
 def test_one_judge_by_several_names(pope_root: Path, judge: object, again: object) -> None:
     one, other = judged(pope_root, judge, again)
     section, _ = pair([one], [other])
-    assert wording.warnings(section) == []
+    assert cautions.warnings(section) == []
+
+
+def test_scores_over_a_part_are_said_to_be(pope_root: Path) -> None:
+    whole, part = judged(pope_root, {"name": RULE}, {"name": RULE})
+    whole.provenance["answered"], part.provenance["answered"] = "6 of 6", "3 of 6 questions"
+    section, _ = pair([whole], [part])
+    [told] = cautions.warnings(section)
+    assert told.startswith("Not everything was answered (")
+    assert told.count(" of 6") == 1
+    assert "3 of 6 questions" in told
 
 
 @pytest.mark.parametrize(
@@ -339,7 +349,7 @@ def test_an_unknown_judge_may_be_any_and_is_told(pope_root: Path) -> None:
     told = "the judges of these verdicts are not known"
     for arms, names in (((unknown, local), "before"), ((unknown, unknown), "before, after")):
         section, _ = pair([arms[0]], [arms[1]])
-        [warning] = wording.warnings(section)
+        [warning] = cautions.warnings(section)
         assert f"{told} ({names})" in warning
     # A rule is no judge, and two that are known to differ do so beside a third.
     with pytest.raises(ValueError, match="differ in their judge"):

@@ -19,7 +19,7 @@ from eval.benchmarks.pope import Pope
 from eval.comparison import Category, Comparison, Difference, Mismatch, Section, SignificanceTest
 from eval.judging import UNKNOWN
 from eval.registry import BENCHMARKS
-from eval.report import wording
+from eval.report import cautions, wording
 from eval.report.plots import MOST_CATEGORIES, shown_categories
 from eval.result import Result, write_result
 
@@ -102,14 +102,14 @@ def test_sums_and_shares_change_by_points() -> None:
 
 
 def test_what_was_dropped_is_told() -> None:
-    told = wording.different_data(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 7, 3))
+    told = cautions.different_data(Mismatch(("data",), 2766, {"one": 234, "other": 0}, 12, 7, 3))
     assert "differ in their data: 2766 common units" in told
     assert "3 have another truth" in told
     assert "dropped were 234 of one that another arm lacks" in told
     assert "dropped were 12 whose id stands for another question" in told
     assert "dropped were 7 counted in a group that not all arms have whole" in told
     assert told.endswith("No score here is one of the whole benchmark.")
-    none = wording.different_data(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0, 0))
+    none = cautions.different_data(Mismatch(("pictures",), 9, {"one": 0, "other": 0}, 0, 0, 0))
     assert none.endswith(
         "differ in their pictures: 9 common units were paired by id; none was dropped."
     )
@@ -245,7 +245,9 @@ def test_both_readings_and_published_rows_are_in_the_page(
     for told in ("Both readings of the answers", "published (not measured here)", "LLaVA-1.5-7B"):
         assert told in addresses.text
         assert told in text
-    assert "| _published (not measured here)_ | LLaVA-1.5-7B | 24.7 |" in text
+    assert (
+        "| _published (not measured here), on the official files_ | LLaVA-1.5-7B | 24.7 |" in text
+    )
     numbers = json.loads((output / "report.json").read_text(encoding="utf-8"))
     assert (numbers["candidates"], numbers["tests"]) == ([], 0)
     assert not (output / "gains.png").exists()

@@ -250,3 +250,15 @@ def test_contradictory_command_lines(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run.main(arguments)
     assert stopped.value.code == 2
+
+
+def test_answers_that_say_nothing_are_told(
+    pope_root: Path, tmp_path: Path, write_lines: WriteLines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By POPE's rule they are all a yes."""
+    write_lines(tmp_path / "a.jsonl", [{"question_id": i, "text": "ba ba"} for i in IDS])
+    assert (
+        call("--answers", tmp_path / "a.jsonl", "--benchmark", "pope", "--data-root", pope_root)
+        == 0
+    )
+    assert "POPE: 100 % of the answers say nothing that can be read (random/unread" in caplog.text
