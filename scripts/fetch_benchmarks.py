@@ -52,11 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.list:
             Console().print(overview(chosen, arguments.data_root))
             if arguments.names:
-                Console().print(parts_table(chosen))
+                tell_parts(chosen)
             return 0
-        if arguments.verify:
-            return verified(chosen, arguments.data_root, arguments.images)
-        return fetched(names, sources, arguments.data_root, arguments.images)
+        root: Path = arguments.data_root
+        if not arguments.verify:
+            return fetched(names, sources, root, arguments.images)
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root}: no such folder; check --data-root.")
+        return verified(chosen if arguments.names else begun(chosen, root), root, arguments.images)
     except (OSError, ValueError) as error:
         return failed([str(error)])
 
@@ -90,10 +93,25 @@ def fetched(names: Sequence[str], sources: dict[str, Benchmark], root: Path, ima
         return failed([f"{root}: another run is fetching into it; wait for its end."])
 
 
+def begun(benchmarks: Sequence[Benchmark], root: Path) -> list[Benchmark]:
+    """Those of which something lies under root, or once did; the others are told."""
+    records = read_records(root)
+    here = [
+        benchmark
+        for benchmark in benchmarks
+        if any(
+            part.found(root / benchmark.folder) or key_of(benchmark, part) in records
+            for part in benchmark.parts
+        )
+    ]
+    others = ", ".join(benchmark.name for benchmark in benchmarks if benchmark not in here)
+    if others:
+        Console().print(f"Not fetched, not verified: {others}.", markup=False, soft_wrap=True)
+    return here
+
+
 def verified(chosen: Sequence[Benchmark], root: Path, images: bool) -> int:
     """One table of all parts; 1 if one is missing or not what it should be."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; check --data-root.")
     records = read_records(root)
     table = folding("benchmark", "file", "state", "detail")
     wrong = 0
@@ -154,24 +172,28 @@ def status(benchmark: Benchmark, folder: Path) -> str:
     return f"[red]missing: {escape(', '.join(part.path for part in missing))}[/]"
 
 
-def parts_table(chosen: Sequence[Benchmark]) -> Table:
-    """Where each file comes from, where evaluation looks for it, and what is known of it."""
-    table = folding("file", "from", "sha256 of the download", "format")
+def tell_parts(chosen: Sequence[Benchmark]) -> None:
+    """Where each file comes from, where evaluation looks for it, and what is known of it.
+
+    An address stands on one line, whatever the terminal's width, to be copied.
+    """
+    console = Console()
     for benchmark in chosen:
         for part in benchmark.parts:
             count = f" ({part.count} files)" if part.count > 1 else ""
-            optional = "\nwith --images" if part.images else ""
-            known = ""
+            told = {
+                "from": part.hand if isinstance(part, HandPart) else source_of(part),
+                "size": size_of([part]),
+                "format": part.format,
+            }
             if isinstance(part, FilePart | ZipPart | HubPart):
-                known = part.sha256 or "not known: recorded at the first download"
-            source = part.hand if isinstance(part, HandPart) else source_of(part)
-            table.add_row(
-                escape(key_of(benchmark, part) + count) + optional,
-                escape(f"{source}\n{size_of([part])}".strip()),
-                known,
-                escape(part.format),
-            )
-    return table
+                told["sha256"] = part.sha256 or "not known: recorded at the first download"
+            if part.images:
+                told["fetched"] = "with --images"
+            console.print(f"\n[bold]{escape(key_of(benchmark, part) + count)}[/]", soft_wrap=True)
+            for name, text in told.items():
+                if text:
+                    console.print(f"  {name:8}{text}", markup=False, soft_wrap=True)
 
 
 def failed(failures: Sequence[str]) -> int:
