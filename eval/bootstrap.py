@@ -84,11 +84,15 @@ def resampled_metrics(
     """Every metric on every resample, each [R], for each of A arms.
 
     All arms are drawn with the same seeds and clusters, so what a question contributes to two of
-    them cancels in their difference.
+    them cancels in their difference. NaN where there is one cluster: drawn again it is the same,
+    and an interval of no width would call sure what one picture said.
     """
-    arms = len(counts_ASKC)
+    arms, clusters = len(counts_ASKC), counts_ASKC.shape[2]
     sums_RX = resampled_sums(np.concatenate(counts_ASKC, axis=-1), resamples, seed)
-    return [metrics_of(benchmark, names, sums_RC) for sums_RC in np.split(sums_RX, arms, axis=1)]
+    resampled = [metrics_of(benchmark, names, sums) for sums in np.split(sums_RX, arms, axis=1)]
+    if clusters > 1:
+        return resampled
+    return [{name: np.full(resamples, np.nan) for name in metrics} for metrics in resampled]
 
 
 def percentile_interval(values_R: np.ndarray) -> Interval:

@@ -41,7 +41,9 @@ def value(number: float, share: bool, signed: bool = False) -> str:
 
 
 def interval(measured: Difference | Score) -> str:
-    """The 95 % interval, of a difference as "+0.4 … +5.1"."""
+    """The 95 % interval, of a difference as "+0.4 … +5.1"; "n/a" where there is none."""
+    if math.isnan(measured.low):
+        return "n/a"
     signed = isinstance(measured, Difference)
     low, high = (value(end, measured.share, signed) for end in (measured.low, measured.high))
     return f"{low} … {high}"
@@ -93,8 +95,10 @@ def sentence(section: Section, comparison: Comparison) -> str:
         f"{section.benchmark.title} {first.title} went from {before} to {after}, {change} points "
         f"(95 % interval {interval(first)}{seeds})"
     )
-    if math.isnan(first.low):
+    if math.isnan(first.difference):
         return f"{start}: undefined on these answers."
+    if math.isnan(first.low):
+        return f"{start}: one picture or pair says nothing of others."
     note = " (lower is better)" if first.better == "lower" else ""
     # A tower's headlines ask for different things: one need not follow the other.
     doubt = "" if section.of_tower else reservation(quoted)

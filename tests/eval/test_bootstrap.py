@@ -54,6 +54,15 @@ def test_every_resample_has_as_many_rows(rows: int) -> None:
     assert abs(sums[:, 1].mean() / rows - (rows - 1) / 2) < 5 * spread
 
 
+def test_one_cluster_has_no_interval() -> None:
+    names = [f"{split}/n" for split in ("random", "popular", "adversarial")]
+    counts = np.ones((1, 2, 1, len(names)))  # two seeds do not make two pictures of one
+    [metrics] = resampled_metrics(Pope(), names, counts, resamples=50)
+    assert all(np.isnan(values).all() for values in metrics.values())
+    [metrics] = resampled_metrics(Pope(), names, counts.repeat(2, axis=2), resamples=50)
+    assert not np.isnan(metrics["mean_accuracy"]).any()
+
+
 def test_equal_clusters_are_drawn_as_if_one_by_one() -> None:
     """Sums over 40 clusters of two kinds are binomial, as if each had been drawn by itself."""
     counts = np.repeat([[1.0, 0.0], [1.0, 1.0]], [30, 10], axis=0)
