@@ -25,6 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from eval.arms import Arm
@@ -105,10 +106,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> CompareArguments:
 
 
 def headline_table(study: Study) -> Table:
-    """The headline metrics of every benchmark, a row for each arm, 95 % intervals in brackets."""
+    """Every headline metric, a row for each arm below it, 95 % intervals in brackets."""
     table = Table()
-    table.add_column("metric")
-    table.add_column("arm")
+    table.add_column("metric and arm")
     numbers = ["value", "difference", "p, Holm"] if study.candidates else ["value"]
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
@@ -119,15 +119,15 @@ def headline_table(study: Study) -> Table:
 
 def _add_rows(table: Table, section: Section) -> None:
     for score in headlines(section.benchmark, section.standings[0].scores):
-        name = f"{section.benchmark.title} {wording.titled(score)}"
+        table.add_row(f"[bold]{section.benchmark.title} {wording.titled(score)}[/]")
         for standing in section.standings:
             own = next(s for s in standing.scores if s.metric == score.metric)
             cells = [f"{wording.value(own.value, own.share)} ({wording.interval(own)})"]
             for comparison in section.comparisons:
                 if comparison.candidate == standing.arm:
                     cells += _change(comparison.differences, score.metric)
-            table.add_row(name, escape(standing.arm), *cells)
-            name = ""
+            table.add_row(Padding(escape(standing.arm), (0, 0, 0, 2)), *cells)
+        table.add_section()
 
 
 def _change(differences: Sequence[Difference], metric: str) -> list[str]:
