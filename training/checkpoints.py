@@ -115,7 +115,7 @@ class StopOnSignal(TrainerCallback):
         self._before = signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        logger.warning("Told to stop: a checkpoint follows this step.")
+        # Without a word: what is printed here, in the middle of another print, is a RuntimeError.
         self.asked = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -124,6 +124,7 @@ class StopOnSignal(TrainerCallback):
     ) -> None:
         asked = reduce(torch.tensor(int(self.asked), device=args.device), "sum")
         if int(asked):  # pyright: ignore[reportArgumentType], a tensor in is a tensor out
+            logger.warning("Told to stop: a checkpoint follows this step.")
             self.stopped = state.global_step < state.max_steps
             control.should_save = control.should_training_stop = True
 

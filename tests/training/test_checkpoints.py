@@ -1,7 +1,9 @@
 """Checkpoints cut short, damaged, on a full disk, and asked for by a signal."""
 
 import errno
+import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
 from training.arguments import StageArguments
@@ -212,3 +214,46 @@ def test_a_signal_saves_and_stops_and_the_same_command_goes_on(processes, tmp_pa
         told = finished.communicate(timeout=250)[0]
         assert finished.returncode == 0, told
     assert losses(out, 100) == losses(tmp_path / "whole", 100)
+
+
+class Interrupted(io.RawIOBase):
+    """A log on which SIGTERM comes in the middle of the first write."""
+
+    def __init__(self):
+        self.told = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if not self.told:
+            self.told = b"begun "
+            signal.raise_signal(signal.SIGTERM)
+        self.told += bytes(data)
+        return len(data)
+
+
+class Prints(TrainerCallback):
+    def __init__(self, stream):
+        self.stream = stream
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == 2:
+            self.stream.write("step\n")
+
+
+def test_a_signal_in_the_middle_of_a_print_stops_after_a_checkpoint(tmp_path, monkeypatch):
+    raw = Interrupted()
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True)
+    handler = logging.StreamHandler(stream)
+    stage = trainer(tmp_path, save_steps=100)
+    stage.add_callback(Prints(stream))
+    monkeypatch.setattr(sys, "stderr", stream)
+    logging.getLogger("training").addHandler(handler)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            run_stage(stage, save)
+    finally:
+        logging.getLogger("training").removeHandler(handler)
+    assert last_checkpoint(tmp_path).name == "checkpoint-3"
+    assert b"Told to stop" in raw.told
