@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,28 +35,42 @@ class AnswerRow:
     def identity(self, *keys: str) -> str:
         """The first of these fields that is present, as an id.
 
+        A table that had an empty cell in the column writes 7 as 7.0, which is 7 again here.
+
         Raises:
-            ValueError: none is, or it is neither number nor string.
+            ValueError: none is, or it is neither a whole number nor a string.
         """
         value = _field(self.where, self.fields, keys)
-        if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise ValueError(f"{self.where}: id {value!r} is no number or string.")
-        return str(value)
+        whole = isinstance(value, str) or (isinstance(value, (int, float)) and value % 1 == 0)
+        if isinstance(value, bool) or not whole:
+            raise ValueError(f"{self.where}: id {value!r} is no whole number or string.")
+        return re.sub(r"^(\d+)\.0$", r"\1", str(value))
 
 
 def answer_rows(path: Path, text_keys: Sequence[str] = TEXT_KEYS) -> list[AnswerRow]:
     """Rows of answers as LLaVA, the benchmarks' authors, VLMEvalKit and lmms-eval write them.
 
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as of `as_answers`.
+    """
+    return as_answers(path, read_rows(path), text_keys)
+
+
+def as_answers(
+    path: Path, table: Iterable[Mapping[str, object]], text_keys: Sequence[str] = TEXT_KEYS
+) -> list[AnswerRow]:
+    """Rows of a table as rows of answers.
+
     lmms-eval logs the answer in `filtered_resps` and the data set's row in `doc`, whose fields
     then count as the row's.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: a row without an answer, with one that is no string, or with the right one of a
             data table alone.
     """
     rows: list[AnswerRow] = []
-    for number, fields in enumerate(read_rows(path), start=1):
+    for number, fields in enumerate(table, start=1):
         where = f"{path}, row {number}"
         if "filtered_resps" in fields:
             doc = fields.get("doc")

@@ -79,7 +79,7 @@ def _delimited_rows(path: Path, delimiter: str) -> list[dict[str, object]]:
     lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     header = next(lines, [])
     rows: list[dict[str, object]] = []
-    for line in lines:
+    for line in filter(None, lines):  # an empty line has no fields
         if len(line) != len(header):
             raise ValueError(
                 f"{path}, line {lines.line_num}: {len(line)} fields where the header has "

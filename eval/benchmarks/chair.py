@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.answers import answers_by_id, some
+from eval.answers import some
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
+from eval.benchmarks.chair_answers import read_captions
 from eval.benchmarks.coco_objects import ObjectReader, singular_words
 from eval.pictures import image_folder
 
@@ -117,7 +118,7 @@ class Chair:
         Raises:
             ValueError: captions that the protocol's limit does not let a model write.
         """
-        pairs = answers_by_id(path, "image_id", "question_id")
+        pairs = read_captions(path, {question.id for question in questions})
         # A word has one token at least.
         long = [i for i, caption in pairs if len(caption.split()) > self.max_new_tokens]
         if self.drawn is not None and long:

@@ -8,17 +8,19 @@ rule of the eval tool's calculation.py, and carefully.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 
-from eval.answers import answer_rows, misfit_error
+from eval.answers import AnswerRow, answer_rows, misfit_error, some
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.mme_files import (
     COGNITION,
+    LACKING,
     LLAVA_SUFFIX,
     PERCEPTION,
     TASKS,
@@ -101,31 +103,24 @@ class Mme:
         return questions
 
     def part(self, question: Question) -> str:
-        return question.category
+        """Both questions of a picture; `read_answers` says how many pictures may be left out."""
+        return _picture(question)
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
         """The eval tool's texts, LLaVA's and our json lines, lmms-eval, or VLMEvalKit.
 
         Both questions of a picture share LLaVA's id, so rows are told apart by what was asked.
+        Whole tasks may be left out, and of a task the few pictures that later downloads lack: as
+        the official script does, a task's score is over the lines that there are.
         """
         by_key = {_key(question): question for question in questions}
         if path.is_dir() or path.suffix == ".txt":
             labels = {key: question.label for key, question in by_key.items()}
-            return [(by_key[key].id, text) for key, text in tool_answers(path, labels)]
-        pairs: list[tuple[str, str]] = []
-        for row in answer_rows(path):
-            picture = row.identity("question_id", "image_path")
-            task = row.identity("category") if "category" in row.fields else picture.split("/")[0]
-            if task not in TASKS:
-                name = "category" if "category" in row.fields else "id"
-                raise misfit_error(row, f"{name} {task!r:.40} {_NAMES_NO_TASK}")
-            text = row.identity("prompt", "question")
-            question = by_key.get(question_key(task, picture, text))
-            if question is None:
-                found = f"{bare_question(text)!r:.80} is not asked of {picture} in {task}"
-                raise misfit_error(row, found)
-            pairs.append((question.id, row.text))
-        return pairs
+            keys = tool_answers(path, labels)
+        else:
+            keys = [_row_key(row, by_key) for row in answer_rows(path)]
+        _require_tasks(path, by_key, [key for key, _ in keys])
+        return [(by_key[key].id, text) for key, text in keys]
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -163,6 +158,37 @@ def _picture(question: Question) -> str:
 
 def _key(question: Question) -> Key:
     return question_key(question.category, _picture(question), question.prompt)
+
+
+def _row_key(row: AnswerRow, known: Container[Key]) -> tuple[Key, str]:
+    picture = row.identity("question_id", "image_path")
+    task = row.identity("category") if "category" in row.fields else picture.split("/")[0]
+    if task not in TASKS:
+        name = "category" if "category" in row.fields else "id"
+        raise misfit_error(row, f"{name} {task!r:.40} {_NAMES_NO_TASK}")
+    text = row.identity("prompt", "question")
+    key = question_key(task, picture, text)
+    if key not in known:
+        raise misfit_error(row, f"{bare_question(text)!r:.80} is not asked of {picture} in {task}")
+    return key, row.text
+
+
+def _require_tasks(path: Path, known: Iterable[Key], answered: Iterable[Key]) -> None:
+    """Answers cover a task but for a few pictures, or leave it out.
+
+    Raises:
+        ValueError: answers to a task lack more pictures than a later download does.
+    """
+    there = {key[:2] for key in answered}
+    begun = {task for task, _ in there}
+    absent = list(dict.fromkeys(k[:2] for k in known if k[0] in begun and k[:2] not in there))
+    for task, count in Counter(task for task, _ in absent).items():
+        if count > LACKING:
+            names = [f"{name}/{picture}" for name, picture in absent if name == task]
+            raise ValueError(
+                f"{path}: {count} pictures of {task} have no answer: {some(names)}; a score over "
+                "the rest would not be comparable."
+            )
 
 
 def _units(both: Sequence[Question], answers: Mapping[str, str]) -> list[Unit]:

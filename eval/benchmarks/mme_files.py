@@ -36,7 +36,7 @@ RELEASES = (
 )
 TOOLS = ("eval_tool/Your_Results", "Your_Results", ".")
 PICTURES = (".jpg", ".jpeg", ".png")
-LACKING = 2  # pictures of a task that a later download may lack; more is a folder half unpacked
+LACKING = 2  # pictures of a task that a later download may lack; more is half of a folder, or file
 OFFICIAL_SUFFIX = "Please answer yes or no."
 LLAVA_SUFFIX = "Answer the question using a single word or phrase."
 

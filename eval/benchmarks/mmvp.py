@@ -124,10 +124,9 @@ class Mmvp:
         return ""
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        """By row number: LLaVA's and our json lines, and Cambrian's."""
+        """By row number: LLaVA's and our json lines, Cambrian's, tables with an index."""
         words = {question.id: question.prompt.partition(" (a)")[0] for question in questions}
-        rows = answer_rows(path, ANSWER_TOO)
-        return answers_to(words, ((_identity(row), row) for row in rows))
+        return answers_to(words, _numbered(answer_rows(path, ANSWER_TOO)))
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
@@ -203,12 +202,20 @@ def rows_digest(rows: Sequence[Row]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _identity(row: AnswerRow) -> str:
-    """The row number from 1; Cambrian's mmvp_eval.py counts from 0, and writes `text_options`."""
-    identity = row.identity("question_id")
-    if "text_options" in row.fields and identity.isdecimal():
-        return str(int(identity) + 1)
-    return identity
+def _numbered(rows: Sequence[AnswerRow]) -> list[tuple[str, AnswerRow]]:
+    """Rows by their number from 1.
+
+    LLaVA's question_id, and ours, is that number. Cambrian's mmvp_eval.py, which writes
+    `text_options`, counts from 0; an index of VLMEvalKit's or lmms-eval's tables from 0 or from 1,
+    which the smallest one tells.
+    """
+    named = [(row.identity("question_id", "Index", "index"), row) for row in rows]
+    numbers = [int(identity) for identity, _ in named if identity.isdecimal()]
+    tables = all("question_id" not in row.fields for row in rows)
+    if len(numbers) < len(rows) or not (tables or all("text_options" in r.fields for r in rows)):
+        return named
+    shift = 1 if not tables or min(numbers, default=1) == 0 else 0
+    return [(str(n + shift), row) for n, row in zip(numbers, rows, strict=True)]
 
 
 def _pair(rows: tuple[Row, Row], answers: tuple[str, str]) -> Unit:

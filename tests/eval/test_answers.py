@@ -19,9 +19,9 @@ POPE = Pope()
     [
         ({"text": "Yes"}, "row 1: none of the fields question_id; it has text"),
         ({"question_id": 1}, "row 1: none of the fields text, prediction, "),
-        ({"question_id": True, "text": "Yes"}, "id True is no number"),
-        ({"question_id": 1.5, "text": "Yes"}, "id 1.5 is no number"),
-        ({"question_id": None, "text": "Yes"}, "id None is no number"),
+        ({"question_id": True, "text": "Yes"}, "id True is no whole number"),
+        ({"question_id": 1.5, "text": "Yes"}, "id 1.5 is no whole number"),
+        ({"question_id": None, "text": "Yes"}, "id None is no whole number"),
         ({"question_id": 1, "text": None}, "answer None is no string"),
         ({"question_id": 1, "text": ["Yes"]}, "is no string"),
     ],

@@ -111,6 +111,14 @@ def test_a_picture_in_a_field_is_read(tmp_path: Path) -> None:
     assert len(str(read_rows(path)[0]["image"])) == 1_000_000
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_empty_lines_of_a_table_are_no_rows(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(end.join(["index\tprediction", "1\tYes", "", "2\tNo", "", ""]).encode())
+    rows = [{"index": "1", "prediction": "Yes"}, {"index": "2", "prediction": "No"}]
+    assert read_rows(path) == rows
+
+
 def test_broken_tables(tmp_path: Path) -> None:
     ragged = tmp_path / "a.tsv"
     ragged.write_text("index\tprediction\n1\tYes\tNo\n")

@@ -88,7 +88,7 @@ ROWS = [{"question_id": identity, "text": "A"} for identity in IDS]
         ("a.jsonl", json.dumps([{"text": "A"}]), "none of the fields question_id, index"),
         ("a.jsonl", json.dumps([{"index": 1, "answer": "A"}]), "fields text, prediction"),
         ("a.jsonl", json.dumps([{"index": 1, "text": ["A"]}]), "is no string"),
-        ("a.jsonl", json.dumps([{"index": 1.5, "text": "A"}]), "is no number or string"),
+        ("a.jsonl", json.dumps([{"index": 1.5, "text": "A"}]), "is no whole number or string"),
         (
             "a.jsonl",
             json.dumps([ROWS[0] | {"prompt": "这是猫吗?\nA. 猫\nB. 狗"}]),

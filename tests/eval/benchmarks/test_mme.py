@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +145,29 @@ def test_released_answers_give_the_published_scores(
     assert metrics["perception"] == pytest.approx(expected["perception"], abs=1e-9)
     assert metrics["cognition"] == pytest.approx(expected["cognition"], abs=1e-9)
     assert metrics["hallucination"] == pytest.approx(411.66666666666663, abs=1e-9)
+
+
+def test_answers_on_a_later_download_lack_a_few_pictures(shared: Path, tmp_path: Path) -> None:
+    """LLaVA's folder has 398 questions of landmark; calculation.py divides by what there is."""
+    root, released = shared / "mme", shared / "mme/eval_tool/LaVIN"
+    path = Path(shutil.copytree(released, tmp_path / "answers"))
+    lines = (path / "landmark.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    questions = MME.load(root)
+    (path / "landmark.txt").write_text("".join(lines[2:]), encoding="utf-8")
+    answered, answers = join_answers(MME, questions, MME.read_answers(path, questions), path)
+    metrics = point_metrics(MME, MME.score(root, answered, answers))
+    rows = [line.rstrip("\n").split("\t") for line in lines[2:]]
+    expected = calculation([("landmark", r[0], r[2].lower(), r[3]) for r in rows])["landmark"]
+    assert metrics["landmark/questions"] == 398
+    assert metrics["landmark/score"] == pytest.approx(expected, abs=1e-9)
+    assert not math.isnan(metrics["perception"])
+    # One of two questions, or three pictures, are no later download.
+    (path / "landmark.txt").write_text("".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(ValueError, match="1 of 2374 questions of mme have no answer"):
+        join_answers(MME, questions, MME.read_answers(path, questions), path)
+    (path / "landmark.txt").write_text("".join(lines[6:]), encoding="utf-8")
+    with pytest.raises(ValueError, match="3 pictures of landmark have no answer: landmark/"):
+        MME.read_answers(path, questions)
 
 
 def test_from_the_command_line(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from eval.benchmarks.mmvp import Mmvp, careful_choice, letter_choice, read_quest
 from eval.result import point_metrics
 
 MMVP = Mmvp()
+WriteLines = Callable[[Path, Sequence[dict[str, object]]], None]
 WriteCsv = Callable[[Path, Sequence[Sequence[str]]], None]
 
 
@@ -104,6 +105,29 @@ def test_cambrians_answers_are_numbered_from_0(mmvp_root: Path, tmp_path: Path) 
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     expected = [("1", "A"), ("2", "B"), ("3", "A"), ("4", "B")]
     assert MMVP.read_answers(path, questions) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "first"), [("Index", 1), ("index", 0), ("index", 1), ("index", 1.0)]
+)
+def test_tables_with_an_index(
+    mmvp_root: Path, tmp_path: Path, key: str, first: float, write_lines: WriteLines
+) -> None:
+    """lmms-eval's data count from 1 (its utils.py); of other tables the smallest index tells."""
+    questions = MMVP.load(mmvp_root)
+    asked = [question.prompt.partition(" (a)")[0] for question in questions]
+    rows: list[dict[str, object]] = [
+        {
+            "doc": {key: number + first, "Question": text, "Options": "(a) x (b) y"},
+            "filtered_resps": ["AB"[number % 2]],
+        }
+        for number, text in enumerate(asked)
+    ]
+    path = tmp_path / "a.jsonl"
+    write_lines(path, rows[::-1])
+    assert sorted(MMVP.read_answers(path, questions)) == [
+        *(("1", "A"), ("2", "B"), ("3", "A"), ("4", "B"))
+    ]
 
 
 def test_corrected_labels_need_the_official_file(mmvp_root: Path) -> None:

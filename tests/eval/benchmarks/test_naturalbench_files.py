@@ -103,7 +103,7 @@ ROWS = [{"question_id": n, "text": "Yes"} for n in range(8)]
         ("a.jsonl", json.dumps([{"text": "Yes"}]), "none of the fields question_id, index, Index"),
         ("a.jsonl", json.dumps([{"index": 0, "answer": "Yes"}]), "none of the fields text"),
         ("a.jsonl", json.dumps([{"question_id": 0, "text": 1}]), "answer 1 is no string"),
-        ("a.jsonl", json.dumps([{"question_id": 0.5, "text": ""}]), "is no number or string"),
+        ("a.jsonl", json.dumps([{"question_id": 0.5, "text": ""}]), "is no whole number or string"),
         ("a.jsonl", '{"question_id": 0, "text": "Yes"\n', "line 2: broken json"),
         (
             "a.jsonl",
