@@ -44,6 +44,8 @@ class LlavaTrainer(StageTrainer):
             on a process that saves nothing.
     """
 
+    zero_is_a_loss = False  # every row has words to learn: the collator lets no other pass
+
     def __init__(
         self,
         *args,  # noqa: ANN002

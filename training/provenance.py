@@ -36,6 +36,19 @@ def differences(made_by: dict[str, object], wanted: dict[str, object]) -> list[s
     ]
 
 
+def require_same_recipe(args: TrainingArguments, record: Path, what: str) -> None:
+    """Raise ValueError if `record`, of `what` lies in `args.output_dir`, tells of another recipe."""
+    made_by = json.loads(record.read_text(encoding="utf-8"))["recipe"]
+    wanted = resolved_recipe(args)
+    changed = differences(made_by, wanted)
+    if changed:
+        told = ", ".join(f"{n}: {made_by.get(n)!r} then, {wanted[n]!r} now" for n in changed[:5])
+        raise ValueError(
+            f"{args.output_dir} holds {what} made by another recipe ({told}). "
+            "Choose another --output_dir, or delete this one to train again."
+        )
+
+
 def provenance() -> dict[str, object]:
     """`{"commit": hash, "-dirty" appended if files were changed, or None; "versions": {...}}`."""
     return {"commit": _commit(), "versions": _versions()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import sys
 from collections import defaultdict
@@ -36,7 +37,7 @@ from training.checkpoints import (
     write_record,
 )
 from training.progress import Bar, parameter_table
-from training.provenance import RECORD, differences, provenance, resolved_recipe
+from training.provenance import RECORD, provenance, require_same_recipe, resolved_recipe
 from training.quarantine import QUARANTINE, quarantined
 from training.row_order import RowOrder, TellEpoch
 
@@ -80,6 +81,8 @@ class StageTrainer(Trainer):
     if the loss is not finite. `train_sampler` orders the training rows.
     """
 
+    zero_is_a_loss = True  # contrastive losses are 0 where a row has no other beside it
+
     def __init__(self, *args, train_sampler: RowOrder, **kwargs) -> None:  # noqa: ANN002, ANN003
         super().__init__(*args, **kwargs)
         if self.args.n_gpu > 1:  # DataParallel would split the rows that a loss sees together
@@ -109,16 +112,24 @@ class StageTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, Mapping]:
         row_ids = inputs.pop("row_ids", ["(the collator gave no row_ids)"])
         loss, outputs = self.losses(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.state.global_step} on rank "
-                f"{self.args.process_index}, rows {row_ids}. Look at these rows; if they are "
-                "sound, lower --learning_rate or set --max_grad_norm."
-            )
+        self._require_a_loss(loss.item(), row_ids)
         for name, value in outputs.items():
             if model.training and name != "loss" and torch.is_tensor(value) and value.ndim == 0:
                 self._named_losses[name].append(value.detach())
         return (loss, outputs) if return_outputs else loss
+
+    def _require_a_loss(self, loss: float, row_ids: list[str]) -> None:
+        if math.isfinite(loss) and (loss or self.zero_is_a_loss):
+            return
+        remedy = "if they are sound, lower --learning_rate or set --max_grad_norm."
+        if loss == 0:
+            remedy = (
+                "nothing of them is learned. scripts/check_data.py --show prints what would be."
+            )
+        raise FloatingPointError(
+            f"the loss is {loss} at step {self.state.global_step} on rank "
+            f"{self.args.process_index}, rows {row_ids}. Look at these rows; {remedy}"
+        )
 
     def losses(
         self, model: nn.Module, inputs: dict, num_items_in_batch: Tensor | int | None
@@ -149,7 +160,7 @@ def is_finished(args: StageArguments) -> bool:
     output_dir = Path(args.output_dir)
     record = output_dir / RECORD
     if record.is_file():
-        _require_same_recipe(args, record, "a finished stage")
+        require_same_recipe(args, record, "a finished stage")
         logger.info("%s is finished (see %s): nothing to do.", args.output_dir, record)
         return True
     if last_checkpoint(output_dir) is not None:
@@ -159,21 +170,9 @@ def is_finished(args: StageArguments) -> bool:
                 f"{output_dir} holds checkpoints, and no {STARTED} that says by which recipe. "
                 "Choose another --output_dir, or delete this one to train again."
             )
-        _require_same_recipe(args, started, "checkpoints of a stage")
+        require_same_recipe(args, started, "checkpoints of a stage")
         _require_same_processes(args, started)
     return False
-
-
-def _require_same_recipe(args: StageArguments, record: Path, what: str) -> None:
-    made_by = json.loads(record.read_text(encoding="utf-8"))["recipe"]
-    wanted = resolved_recipe(args)
-    changed = differences(made_by, wanted)
-    if changed:
-        told = ", ".join(f"{n}: {made_by.get(n)!r} then, {wanted[n]!r} now" for n in changed[:5])
-        raise ValueError(
-            f"{args.output_dir} holds {what} made by another recipe ({told}). "
-            "Choose another --output_dir, or delete this one to train again."
-        )
 
 
 def _require_same_processes(args: StageArguments, started: Path) -> None:

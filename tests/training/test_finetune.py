@@ -9,6 +9,7 @@ from transformers import LlavaForConditionalGeneration
 
 from mllm.assemble import assemble
 from mllm.chat import Chat
+from mllm.collate import IGNORED, Collator
 from tests.tiny_llava import (
     example_rows,
     likeliest,
@@ -135,6 +136,23 @@ def test_a_batch_of_tokens_trains_as_its_rows(attention, folder, tmp_path):
     tokens = ["--batch_tokens", "2048", "--attention", attention]
     told = logged(train(folder, tmp_path / "tokens", *rows, *tokens))
     assert told == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_loss_of_zero_stops_and_names_the_rows(folder, tmp_path, monkeypatch):
+    """One of four micro-batches has lost its labels; the loss of the others is sound."""
+    collate = Collator.__call__
+
+    def without_labels(self, packs):
+        batch = collate(self, packs)
+        if any("id r5)" in name for name in batch["row_ids"]):
+            batch["shift_labels"].fill_(IGNORED)
+        return batch
+
+    monkeypatch.setattr(Collator, "__call__", without_labels)
+    flags = ["--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4"]
+    told = r"the loss is 0\.0 at step \d on rank 0, rows \['[^']*\(id r5\)'\].*check_data\.py"
+    with pytest.raises(FloatingPointError, match=told):
+        train(folder, tmp_path, *flags, "--max_steps", "6")
 
 
 def test_a_broken_picture_costs_its_row_and_not_its_batch(folder, tmp_path):
