@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import CONFIG_NAME, ModulesToSaveWrapper
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, ModulesToSaveWrapper
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 from transformers import BitsAndBytesConfig, LlavaForConditionalGeneration
 
-from mllm.directory import weight_hashes
+from mllm.directory import SUMS, readable_weights, sha256, weight_hashes, written_sums
 
 BASE = "base.json"
 TOWER, PROJECTOR, LAYERS = (
@@ -153,10 +153,11 @@ def open_adapted(directory: str | Path, **settings: Any) -> PeftModel:
         directory: that stage 4 wrote, or one of its checkpoints.
         settings: of `LlavaForConditionalGeneration.from_pretrained`.
 
-    Raises ValueError if the base is gone or is another one by now.
+    Raises ValueError if the base is gone or is another one by now, or if a file cannot be read or
+    is not what was written.
     """
     base = _base(directory, settings)
-    return PeftModel.from_pretrained(base, str(directory))
+    return _adapters_on(base, directory)
 
 
 def merge(directory: str | Path) -> LlavaForConditionalGeneration:
@@ -168,11 +169,30 @@ def merge(directory: str | Path) -> LlavaForConditionalGeneration:
     base = _base(directory, {"dtype": torch.float32, "device_map": "cpu"})
     if base.config.to_dict().get("quantization_config") is not None:
         base = base.dequantize(dtype=torch.float32)
-    adapted = PeftModel.from_pretrained(base, str(directory))
+    adapted = _adapters_on(base, directory)
     return cast("LlavaForConditionalGeneration", adapted.merge_and_unload())
 
 
+def _adapters_on(base: LlavaForConditionalGeneration, directory: str | Path) -> PeftModel:
+    with readable_weights(directory):
+        return PeftModel.from_pretrained(base, str(directory))
+
+
+def _require_sound(directory: Path) -> None:
+    """Raise ValueError if what peft reads is not what was written; base.json may be edited."""
+    if not (directory / SUMS).is_file():  # not ours, or from before there were any
+        return
+    written = written_sums(directory)
+    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
+        if sha256(directory / name) != written.get(name):
+            raise ValueError(
+                f"{directory / name} is not what was written: copy it again from where it is "
+                "whole, or take another checkpoint of the run."
+            )
+
+
 def _base(directory: str | Path, settings: dict[str, Any]) -> LlavaForConditionalGeneration:
+    _require_sound(Path(directory))
     told = read_base(directory)
     base = told["model"]
     if told["sha256"] and not Path(base).is_dir():
@@ -185,4 +205,5 @@ def _base(directory: str | Path, settings: dict[str, Any]) -> LlavaForConditiona
         dtype = settings["dtype"]
         compute = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
         settings = {**settings, "quantization_config": in_4_bits(compute)}
-    return LlavaForConditionalGeneration.from_pretrained(base, **settings)
+    with readable_weights(base):
+        return LlavaForConditionalGeneration.from_pretrained(base, **settings)

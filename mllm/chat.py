@@ -22,7 +22,7 @@ from transformers import (
 
 from mllm.adapters import has_adapters, open_adapted
 from mllm.answerer import Answerer, Message
-from mllm.directory import model_type, require_llava
+from mllm.directory import model_type, readable_weights, require_llava
 from mllm.picture_prefix import PrefixAnswerer
 
 
@@ -37,15 +37,16 @@ class Chat(PrefixAnswerer):
             device: where to run; the first GPU when there is one, else the CPU.
 
         Raises:
-            ValueError: the directory holds no LLaVA model or no chat template, or adapters of one
-                that is not there.
+            ValueError: the directory holds no LLaVA model or no chat template, weights that cannot
+                be read, or adapters that are damaged or of one that is not there.
         """
         settings = _placed(device)
         if has_adapters(directory):
             model: Any = open_adapted(directory, **settings)
         else:
             require_llava(directory)
-            model = LlavaForConditionalGeneration.from_pretrained(directory, **settings)
+            with readable_weights(directory):
+                model = LlavaForConditionalGeneration.from_pretrained(directory, **settings)
         processor = AutoProcessor.from_pretrained(directory)
         super().__init__(model, processor, processor.tokenizer)
 
@@ -99,13 +100,14 @@ def open_answerer(name: str | Path, device: str | None = None) -> Answerer:
     """
     if has_adapters(name) or model_type(name) == LlavaConfig.model_type:
         return Chat(name, device)
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(name, **_placed(device))
-    except ValueError as error:
-        raise ValueError(
-            f"{name} holds a {model_type(name)!r} model, which transformers does not know as a "
-            f"vision-language model ({str(error).splitlines()[0]}); check the name."
-        ) from error
+    with readable_weights(name):
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(name, **_placed(device))
+        except ValueError as error:
+            raise ValueError(
+                f"{name} holds a {model_type(name)!r} model, which transformers does not know as a "
+                f"vision-language model ({str(error).splitlines()[0]}); check the name."
+            ) from error
     processor = AutoProcessor.from_pretrained(name)
     return Answerer(model, processor, processor.tokenizer)
 

@@ -1,12 +1,19 @@
-"""Telling a LLaVA directory from anything else, and its weights from others."""
+"""Telling a LLaVA directory from anything else, its weights from others, and whole files from
+damaged ones."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers import LlavaConfig
+
+SUMS = "sha256.json"  # beside the files it is of
 
 
 def model_type(directory: str | Path) -> str | None:
@@ -43,11 +50,52 @@ def require_llava(directory: str | Path) -> None:
         )
 
 
+@contextmanager
+def readable_weights(directory: str | Path) -> Iterator[None]:
+    """Where weights of `directory` are read: for one that cannot be, raises ValueError with the
+    file and a remedy, where safetensors would not even say which."""
+    try:
+        yield
+    except SafetensorError as error:
+        files = sorted(Path(directory).glob("*.safetensors"))
+        file = next((file for file in files if not _opens(file)), directory)
+        raise ValueError(
+            f"{file} cannot be read ({error}): cut short or damaged. Train again, or copy it again "
+            "from where it is whole."
+        ) from error
+
+
+def _opens(file: Path) -> bool:
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except SafetensorError:
+        return False
+
+
 def weight_hashes(directory: str | Path) -> dict[str, str]:
     """sha256 of each file of weights in a directory, by name; none of a hub id's."""
-    files = sorted(Path(directory).glob("*.safetensors"))
+    return _hashes(sorted(Path(directory).glob("*.safetensors")), Path(directory))
+
+
+def sums(directory: Path) -> dict[str, str]:
+    """sha256 of all files below `directory` but the sums themselves, by their paths in it."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != SUMS)
+    return _hashes(sorted(files), directory)
+
+
+def written_sums(directory: Path) -> dict[str, str]:
+    """The sums beside the files; of none that can be read, one that is wrong of the sums."""
+    try:
+        return json.loads((directory / SUMS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {SUMS: ""}
+
+
+def _hashes(files: list[Path], directory: Path) -> dict[str, str]:
     with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
-        return dict(zip((file.name for file in files), threads.map(sha256, files), strict=True))
+        found = list(threads.map(sha256, files))
+    return dict(zip((str(file.relative_to(directory)) for file in files), found, strict=True))
 
 
 def sha256(file: Path) -> str:

@@ -7,7 +7,6 @@ import logging
 import shutil
 import signal
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,11 +17,10 @@ from accelerate.utils import reduce
 from torch.utils.data import get_worker_info
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mllm.directory import sha256
+from mllm.directory import SUMS, sums, written_sums
 
 logger = logging.getLogger("training")
 
-SUMS = "sha256.json"  # written last: a checkpoint without it was cut short
 TERMINATED = 128 + signal.SIGTERM  # what shells call the end by that signal
 
 
@@ -35,6 +33,7 @@ class Sums(TrainerCallback):
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            # Last of all: a checkpoint without them was cut short.
             write_record(directory / SUMS, sums(directory))
 
 
@@ -43,14 +42,6 @@ def write_record(file: Path, told: Mapping[str, Any]) -> None:
     aside = file.with_suffix(".new")
     aside.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     aside.replace(file)
-
-
-def sums(directory: Path) -> dict[str, str]:
-    """sha256 of all files below `directory` but the sums themselves, by their paths in it."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != SUMS)
-    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
-        found = list(threads.map(sha256, files))
-    return dict(zip((str(file.relative_to(directory)) for file in files), found, strict=True))
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
@@ -71,21 +62,13 @@ def remove_torn(output_dir: Path, last: Path | None) -> None:
     Trainer would count them among `save_total_limit`, and remove whole ones in their place.
     """
     for path in _checkpoints(output_dir):
-        if path != last and not all((path / name).is_file() for name in _written(path)):
+        if path != last and not all((path / name).is_file() for name in written_sums(path)):
             shutil.rmtree(path)
-
-
-def _written(checkpoint: Path) -> dict[str, str]:
-    """Its sums as they were written; of none that can be read, one that is wrong of the sums."""
-    try:
-        return json.loads((checkpoint / SUMS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {SUMS: ""}
 
 
 def require_sound(checkpoint: Path) -> None:
     """Raise ValueError if a file of `checkpoint` is not what was written."""
-    written, found = _written(checkpoint), sums(checkpoint)
+    written, found = written_sums(checkpoint), sums(checkpoint)
     damaged = [name for name, value in written.items() if found.get(name) != value]
     if damaged:
         raise ValueError(

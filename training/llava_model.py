@@ -22,7 +22,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from mllm.adapters import Lora, in_4_bits, learning_part
 from mllm.assemble import assemble
-from mllm.directory import require_llava
+from mllm.directory import readable_weights, require_llava
 from mllm.row_attention import ROWS
 from training.checkpoints import last_checkpoint
 from training.llava_arguments import LlavaArguments
@@ -79,7 +79,7 @@ def open_llava(
         settings["device_map"] = {"": args.device}
     # On GPUs ZeRO-3 shards while it loads. On CPUs DeepSpeed's communication only starts with the
     # engine (Trainer's `use_cpu`), and the engine shards there.
-    with _whole_models(args) if args.use_cpu else nullcontext():
+    with _whole_models(args) if args.use_cpu else nullcontext(), readable_weights(directory):
         model = LlavaForConditionalGeneration.from_pretrained(
             directory,
             dtype=dtype,

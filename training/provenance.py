@@ -37,7 +37,7 @@ def differences(made_by: dict[str, object], wanted: dict[str, object]) -> list[s
 
 
 def require_same_recipe(args: TrainingArguments, record: Path, what: str) -> None:
-    """Raise ValueError if `record`, of `what` lies in `args.output_dir`, tells of another recipe."""
+    """Raise ValueError if `record`, of `what` is in `args.output_dir`, tells of another recipe."""
     made_by = json.loads(record.read_text(encoding="utf-8"))["recipe"]
     wanted = resolved_recipe(args)
     changed = differences(made_by, wanted)

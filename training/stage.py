@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import ProgressCallback, Trainer
 
+from mllm.directory import SUMS, sums
 from training.arguments import StageArguments
 from training.checkpoints import (
     TERMINATED,
@@ -193,7 +194,8 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
 
     `save(state, directory)` is called on the first process alone, with the whole state dict of the
     trainer's model on CPU (gathered under ZeRO-3, where the live parameters are only shards: write
-    `state`, never `model.state_dict()`). Files are written aside and renamed; recipe.json is last.
+    `state`, never `model.state_dict()`). Files are written aside, their sums beside them, and
+    renamed; recipe.json is last.
     """
     output_dir = Path(str(trainer.args.output_dir))
     recipe = {"recipe": resolved_recipe(trainer.args), "processes": trainer.args.world_size}
@@ -217,6 +219,7 @@ def run_stage(trainer: StageTrainer, save: Save) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         save({name.removeprefix(COMPILED): t.cpu() for name, t in state.items()}, aside)
+        write_record(aside / SUMS, sums(aside))
         made = {"stage": type(trainer.args).__name__, **recipe}
         record = json.dumps({**made, **provenance()}, indent=2)
         (aside / RECORD).write_text(record + "\n", encoding="utf-8")

@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
+from mllm.directory import SUMS, sums
 from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
 from training.arguments import StageArguments
-from training.checkpoints import SUMS, Sums, last_checkpoint, require_sound, sums
+from training.checkpoints import Sums, last_checkpoint, require_sound
 from training.row_order import row_order
 from training.stage import StageTrainer, run_stage
 

@@ -220,6 +220,36 @@ def test_adapters_of_a_base_that_changed_or_went_are_refused(folder, tmp_path):
         Chat(out, "cpu")
 
 
+def test_damaged_adapters_are_refused(folder, tmp_path):
+    """A flipped bit, by the sums of the result and of a checkpoint; a cut without sums."""
+    out = train(folder, tmp_path / "out", KINDS["lora"], "--max_steps", "4")
+    for directory in (out, out / "checkpoint-4"):
+        data = bytearray((directory / ADAPTERS).read_bytes())
+        data[-9] ^= 1
+        (directory / ADAPTERS).write_bytes(data)
+        for use in (lambda d: Chat(d, "cpu"), lambda d: merge_into(d, tmp_path / "merged")):
+            with pytest.raises(
+                ValueError, match=r"adapter_model\.safetensors is not what was writ"
+            ):
+                use(directory)
+        (directory / "sha256.json").unlink()
+        Chat(directory, "cpu")
+        (directory / ADAPTERS).write_bytes(data[: len(data) // 2])
+        for use in (lambda d: Chat(d, "cpu"), lambda d: merge_into(d, tmp_path / "merged")):
+            with pytest.raises(
+                ValueError, match=r"adapter_model\.safetensors cannot be read.*copy"
+            ):
+                use(directory)
+
+
+def test_a_base_cut_short_is_told_by_name(folder, tmp_path):
+    shutil.copytree(folder / "start", tmp_path / "base")
+    weights = tmp_path / "base/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"base/model\.safetensors cannot be read"):
+        train(folder, tmp_path / "out", KINDS["lora"], "--model", str(tmp_path / "base"))
+
+
 def test_a_run_does_not_go_on_with_a_base_that_changed(folder, tmp_path):
     shutil.copytree(folder / "start", tmp_path / "base")
     flags = ["--model", str(tmp_path / "base"), "--max_steps", "4"]

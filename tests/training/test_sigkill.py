@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from mllm.assemble import assemble
+from mllm.directory import SUMS
 from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
 from training import finetune, pretrain_projector
-from training.checkpoints import SUMS, last_checkpoint, require_sound
+from training.checkpoints import last_checkpoint, require_sound
 
 STEPS, SAVE_STEPS = 60, 4
 ADAPTERS = "rank: 4, alpha: 8, dropout: 0.1"

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -107,6 +108,15 @@ def test_a_finished_stage_says_so(trainer_in, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         assert is_finished(trainer_in(logging_steps=1).args), "watching it otherwise is the same"
     assert "nothing to do" in caplog.text
+
+
+def test_a_result_holds_the_sums_of_its_files(trainer_in, tmp_path):
+    """Not of recipe.json: a model is the same whenever it was made."""
+    run_stage(trainer_in(), save)
+    told = json.loads((tmp_path / "out/sha256.json").read_text())
+    files = ("vision/config.json", "weights.safetensors")
+    expected = {n: hashlib.sha256((tmp_path / "out" / n).read_bytes()).hexdigest() for n in files}
+    assert told == expected
 
 
 def test_a_finished_stage_of_another_recipe_is_not_taken_for_this_one(trainer_in):
