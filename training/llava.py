@@ -40,6 +40,7 @@ class LlavaTrainer(StageTrainer):
 
     Args (besides StageTrainer's):
         learning_rates: pairs of a module and its rate; None leaves it at `args.learning_rate`.
+        room: tokens that a batch has places for, 0: as many as its rows have.
         base: of what adapters are trained, for every checkpoint; None where all of it is saved, and
             on a process that saves nothing.
     """
@@ -50,12 +51,13 @@ class LlavaTrainer(StageTrainer):
         self,
         *args,  # noqa: ANN002
         learning_rates: list[tuple[nn.Module, float | None]],
+        room: int,
         base: dict[str, Any] | None = None,
         **kwargs,  # noqa: ANN003
     ) -> None:
         super().__init__(*args, **kwargs)
         self._learning_rates, self._base = learning_rates, base
-        self._meter = Meter(self.accelerator)
+        self._meter = Meter(self.accelerator, room)
 
     def losses(
         self, model: nn.Module, inputs: dict, num_items_in_batch: Tensor | int | None
@@ -147,6 +149,7 @@ def llava_trainer(
         processing_class=processor,
         callbacks=[LearningCheck(parts)],
         learning_rates=learning_rates,
+        room=args.batch_tokens,
         base=base,
     )
 

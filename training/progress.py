@@ -17,7 +17,10 @@ from transformers.trainer_pt_utils import get_model_param_count
 GIB = 2**30
 ADAPTED = "base_model.model."  # what peft puts before names of weights
 UNUSED = ".original_module."  # where it keeps a part as it was, beside the one that learns
-SHOWN = ("loss", "tokens_per_second", "learned_share", "memory_gib", "grad_norm")
+SHOWN = (
+    *("loss", "tokens_per_second", "learned_share", "padding_share"),
+    *("memory_gib", "grad_norm"),
+)
 
 
 class Bar(ProgressCallback):
@@ -38,27 +41,44 @@ class Bar(ProgressCallback):
 
 
 class Meter:
-    """Tokens of the batches since it was last read, over all processes."""
+    """Tokens of the batches since it was last read, over all processes.
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
-        self._tokens, self._learned, self._since = 0, cast("Tensor | int", 0), time.perf_counter()
+    room: tokens that a batch has places for; of more, or for 0, as many as it has.
+    """
+
+    def __init__(self, accelerator: Accelerator, room: int) -> None:
+        self._accelerator, self._room = accelerator, room
+        self._begin()
+
+    def _begin(self) -> None:
+        # Of what lies on the device: it is read later, so that the device need not wait.
+        self._learned, self._blank = cast("Tensor | int", 0), cast("Tensor | int", 0)
+        self._tokens = self._left = 0
+        self._since = time.perf_counter()
 
     def count(self, batch: dict[str, Any]) -> None:
-        self._tokens += batch["labels"].numel()
-        self._learned += (batch["shift_labels"] >= 0).sum()  # read later: the device need not wait
+        """A batch as `mllm.collate.Collator` lays it out."""
+        labels, last = batch["labels"], batch["row_lengths"][-1]
+        self._tokens += labels.numel()
+        self._learned += (batch["shift_labels"] >= 0).sum()
+        self._left += max(0, self._room - labels.numel())
+        # The blank picture stands last, and is the only row of which nothing is learned.
+        self._blank += last * (labels[:, -last:] < 0).all()
 
     def read(self) -> dict[str, float]:
-        """Tokens a second, the share of them that is learned, and the peak of this process's
-        memory, the device's where there is one."""
+        """Tokens a second, the share of them that is learned, the share of all places that holds
+        no row's token, and the peak of this process's memory, the device's where there is one."""
         device = self._accelerator.device
-        mine = torch.tensor([self._tokens, int(self._learned)], device=device, dtype=torch.float32)
-        tokens, learned = cast("Tensor", self._accelerator.reduce(mine, "sum")).tolist()
+        counts = [self._tokens, int(self._learned), self._left, int(self._blank)]
+        mine = torch.tensor(counts, device=device, dtype=torch.float32)
+        found = cast("Tensor", self._accelerator.reduce(mine, "sum")).tolist()
+        tokens, learned, left, blank = found
         seconds = time.perf_counter() - self._since
-        self._tokens, self._learned, self._since = 0, 0, time.perf_counter()
+        self._begin()
         return {
             "tokens_per_second": tokens / seconds,
             "learned_share": learned / max(1.0, tokens),
+            "padding_share": (left + blank) / max(1.0, tokens + left),
             "memory_gib": peak_memory(device) / GIB,
         }
 

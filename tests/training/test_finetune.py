@@ -5,11 +5,12 @@ from dataclasses import fields
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from mllm.assemble import assemble
 from mllm.chat import Chat
 from mllm.collate import IGNORED, Collator
+from mllm.conversation_files import Conversations
 from tests.tiny_llava import (
     example_rows,
     likeliest,
@@ -127,6 +128,7 @@ def test_speed_and_memory_are_logged(folder, tmp_path):
         assert line["tokens_per_second"] > 0
         assert 0 < line["learned_share"] < 1
         assert line["memory_gib"] > 0.05
+        assert 0 <= line["padding_share"] < 1
 
 
 @pytest.mark.parametrize("attention", ["auto", "eager"])
@@ -153,6 +155,18 @@ def test_a_loss_of_zero_stops_and_names_the_rows(folder, tmp_path, monkeypatch):
     told = r"the loss is 0\.0 at step \d on rank 0, rows \['[^']*\(id r5\)'\].*check_data\.py"
     with pytest.raises(FloatingPointError, match=told):
         train(folder, tmp_path, *flags, "--max_steps", "6")
+
+
+def test_what_a_batch_of_tokens_leaves_empty_is_logged(folder, tmp_path):
+    """All 24 rows are one pack of 4096 places."""
+    flags = ["--batch_tokens", "4096", "--max_length", "64", "--max_steps", "1"]
+    out = train(folder, tmp_path, *flags)
+    [told] = json.loads((out / "checkpoint-1/trainer_state.json").read_text())["log_history"]
+    processor = AutoProcessor.from_pretrained(out)
+    collator = Collator(processor, 4, 64)
+    rows = Conversations([folder / "data/rows.json"])
+    tokens = sum(len(row.input_ids) for row in collator.encode(list(rows)))
+    assert told["padding_share"] == pytest.approx(1 - tokens / 4096)
 
 
 def test_a_broken_picture_costs_its_row_and_not_its_batch(folder, tmp_path):
