@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers import LlavaConfig
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 
 SUMS = "sha256.json"  # beside the files it is of
 
@@ -22,6 +23,11 @@ def model_type(directory: str | Path) -> str | None:
     Raises ValueError if it holds none.
     """
     folder = Path(directory)
+    if (folder / ADAPTER_CONFIG_NAME).is_file():
+        raise ValueError(
+            f"{folder} holds adapters, no whole LLaVA: run python scripts/merge.py {folder} <a new "
+            "directory>, and give that"
+        )
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(
             f"{folder} has no config.json: give the output directory of training/finetune.py, or "

@@ -302,6 +302,12 @@ def test_the_parameter_table_counts_values_once(kind, folder, tmp_path):
     assert list(told)[-1] == "all"
 
 
+def test_adapters_are_not_trained_on_before_they_are_merged(folder, tmp_path):
+    out = train(folder, tmp_path / "out", KINDS["lora"], "--max_steps", "1")
+    with pytest.raises(ValueError, match=r"out holds adapters.*python scripts/merge\.py .*out <"):
+        train(folder, tmp_path / "next", KINDS["lora"], "--model", str(out))
+
+
 def test_what_cannot_be_merged_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="holds no adapters"):
         merge_into(folder / "start", tmp_path / "merged")
