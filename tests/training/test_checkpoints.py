@@ -243,7 +243,8 @@ class Prints(TrainerCallback):
             self.stream.write("step\n")
 
 
-def test_a_signal_in_the_middle_of_a_print_stops_after_a_checkpoint(tmp_path, monkeypatch):
+def test_a_signal_in_the_middle_of_a_print_stops_after_a_checkpoint(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING, "training")  # stages that other tests ran say more
     raw = Interrupted()
     stream = io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True)
     handler = logging.StreamHandler(stream)
