@@ -130,9 +130,7 @@ def _common(task: Task) -> dict[str, Any]:
 
 STAGES = {
     "finetune": Stage(_finetune, learner_of, write_rows),
-    "pretrain_projector": Stage(
-        _pretrain_projector, lambda _, llava: let_projector_learn(llava), write_captions
-    ),
+    "pretrain_projector": Stage(_pretrain_projector, let_projector_learn, write_captions),
 }
 
 

@@ -73,7 +73,7 @@ def meta_learner(args: Stage, config: LlavaConfig, dtype: torch.dtype) -> nn.Mod
         if isinstance(args, Finetune):
             learner = learner_of(args, model)
         else:
-            let_projector_learn(model)
+            let_projector_learn(args, model)
     # Its check reads the tokens, and there are none.
     model.model.get_placeholder_mask = _all_of_a_picture
     return learner.train()
@@ -139,7 +139,7 @@ def step_bytes(
         deepspeed: which computes in bf16 alone; without, `bf16` is autocast's.
         logits: of what is learned; else of one position, so that the difference is theirs.
     """
-    dtype = opened_as(bf16, deepspeed=deepspeed, adapted=lora_of(args) is not None)
+    dtype = opened_as(args, bf16=bf16, deepspeed=deepspeed)
     learner = meta_learner(args, config, dtype)
     pure = torch.bfloat16 if bf16 and deepspeed else None
     if args.activation_checkpointing:

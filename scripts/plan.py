@@ -43,7 +43,6 @@ from scripts.meta_llava import (
     config_of,
     flops_a_token,
     longest_batch,
-    lora_of,
     meta_learner,
     step_bytes,
 )
@@ -115,7 +114,7 @@ def planned(recipe: Recipe, gpus: int, room: float) -> list[Row]:
             args, recipe.config, size, bf16=recipe.bf16, deepspeed=deepspeed, logits=logits
         )
 
-    opened = opened_as(recipe.bf16, deepspeed=False, adapted=lora_of(args) is not None)
+    opened = opened_as(args, bf16=recipe.bf16, deepspeed=False)
     found = census(args, meta_learner(args, recipe.config, opened))
     rows = []
     for zero in _zeros(recipe.zero, found):

@@ -59,6 +59,10 @@ class Finetune(LlavaArguments):
         super().__post_init__()
 
     @property
+    def language_model_learns(self) -> bool:
+        return self.adapters is None
+
+    @property
     def adapters(self) -> Lora | None:
         """Settings of those that learn, if any do."""
         return from_mapping(Lora, self.lora) if self.lora else None

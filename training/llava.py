@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,11 +90,11 @@ class LlavaTrainer(StageTrainer):
         the initial weights (5.23)."""
         if not isinstance(self.model, LlavaForConditionalGeneration):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        ours = cast("LlavaForConditionalGeneration", self.model)
+        # In fp32, which holds bf16 weights exactly: those that learn are fp32 beside frozen bf16.
         saved = LlavaForConditionalGeneration.from_pretrained(
-            resume_from_checkpoint, dtype=ours.dtype
+            resume_from_checkpoint, dtype=torch.float32
         )
-        ours.load_state_dict(saved.state_dict())
+        self.model.load_state_dict(saved.state_dict())
         return None
 
 

@@ -43,3 +43,8 @@ class LlavaArguments(StageArguments):
                 )
             self.per_device_train_batch_size = 1
         super().__post_init__()
+
+    @property
+    def language_model_learns(self) -> bool:
+        """Whether its own weights do; under adapters they stay."""
+        raise NotImplementedError

@@ -72,7 +72,7 @@ def open_llava(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The model and processor of a LLaVA directory, for training; 4 bits if `lora` asks for it."""
     require_llava(directory)
-    dtype = opened_as(args.bf16, deepspeed=bool(args.deepspeed), adapted=lora is not None)
+    dtype = opened_as(args, bf16=args.bf16, deepspeed=bool(args.deepspeed))
     settings: dict[str, Any] = {}
     if lora is not None and lora.quantized:
         settings["quantization_config"] = in_4_bits(dtype)
@@ -89,13 +89,15 @@ def open_llava(
     return model, AutoProcessor.from_pretrained(directory)
 
 
-def opened_as(bf16: bool, *, deepspeed: bool, adapted: bool) -> torch.dtype:
+def opened_as(args: LlavaArguments, *, bf16: bool, deepspeed: bool) -> torch.dtype:
     """Of the weights of a LLaVA that is trained, `bf16` or not.
 
-    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it the weights themselves stay fp32,
-    and bf16 is the autocast's business; frozen ones under adapters may be bf16.
+    DeepSpeed keeps its own fp32 copy of bf16 weights. Without it weights that learn stay fp32, and
+    bf16 is the autocast's business. A language model that does not learn needs no fp32: then all
+    is bf16, and the stage holds in fp32 what learns beside it.
     """
-    return torch.bfloat16 if bf16 and (deepspeed or adapted) else torch.float32
+    in_bf16 = bf16 and (deepspeed or not args.language_model_learns)
+    return torch.bfloat16 if in_bf16 else torch.float32
 
 
 def _attention(args: LlavaArguments) -> str:

@@ -41,6 +41,10 @@ class PretrainProjector(LlavaArguments):
         self.require("vision_tower", "language_model", "conversations")
         super().__post_init__()
 
+    @property
+    def language_model_learns(self) -> bool:
+        return False
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = read_recipe(PretrainProjector, argv)
@@ -52,17 +56,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = assemble_once(args, args.vision_tower, args.language_model, args.system)
     model, processor = open_llava(directory, args)
 
-    let_projector_learn(model)
+    let_projector_learn(args, model)
 
     logger.info("Reading the conversations.")
     trainer = llava_trainer(args, model, processor, learning_rates=[])
     run_stage(trainer, save_llava(model, processor))
 
 
-def let_projector_learn(model: LlavaForConditionalGeneration) -> None:
+def let_projector_learn(args: PretrainProjector, model: LlavaForConditionalGeneration) -> None:
+    """And hold it in fp32, where DeepSpeed does not keep a copy of it that is."""
     logger.info("Only the projector learns.")
     model.requires_grad_(False)
-    model.model.multi_modal_projector.requires_grad_(True)
+    projector = model.model.multi_modal_projector.requires_grad_(True)
+    if not args.deepspeed:
+        projector.float()
     keep_in_eval(model.model.vision_tower)
 
 

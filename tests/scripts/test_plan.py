@@ -3,10 +3,11 @@ import shutil
 import sys
 
 import pytest
+import torch
 
 from mllm.assemble import assemble
 from scripts import plan
-from scripts.meta_llava import Census, census, config_of, flops_a_token, lora_of, meta_learner
+from scripts.meta_llava import Census, census, config_of, flops_a_token, meta_learner
 from scripts.plan import GIB, planned, read
 from scripts.zero_memory import Curve, Zero, largest, read_zero, share_of
 from tests.tiny_llava import example_rows, write_language_model, write_rows, write_tower
@@ -88,7 +89,7 @@ def test_other_types():
 def test_what_learns(parts, tmp_path):
     def counted(stage="finetune", **changes):
         args = read(recipe_file(parts, tmp_path, stage, **changes), []).args
-        dtype = opened_as(True, deepspeed=False, adapted=lora_of(args) is not None)
+        dtype = opened_as(args, bf16=True, deepspeed=False)
         return census(args, meta_learner(args, config_of(args), dtype))
 
     full, tuned = counted(), counted(tune_vision_tower=True)
@@ -102,6 +103,15 @@ def test_what_learns(parts, tmp_path):
     assert (lora.quantized, lora.widest) == (0, 0)
     quantized = counted(lora={"rank": 4, "alpha": 8, "quantized": True})
     assert (quantized.quantized, quantized.widest) == (MAPS, 32 * 64)
+
+
+def test_what_stage_3_freezes_takes_two_bytes(parts, tmp_path):
+    """Without DeepSpeed as with it; what learns has four without."""
+    recipe = read(recipe_file(parts, tmp_path, "pretrain_projector", bf16=True), [])
+    found = census(recipe.args, meta_learner(recipe.args, recipe.config, torch.float32))
+    alone, sharded, *_ = planned(recipe, 1, GIB)
+    assert alone.share.weights == 2 * (found.total - PROJECTOR) + 4 * PROJECTOR
+    assert sharded.share.weights == 2 * found.total
 
 
 def test_the_largest_that_fits():

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import fields
 
 import pytest
@@ -127,6 +128,35 @@ def test_the_frozen_tower_keeps_no_graph_and_stays_in_eval(trained, folder):
     assert model.model.language_model.training
     assert not any(state.requires_grad for state in out.hidden_states)
     assert out.pooler_output[0].requires_grad
+
+
+@pytest.fixture(scope="module")
+def in_bf16(folder):
+    main(arguments(folder, folder / "bf16", "--bf16", "True", "--save_steps", "2"))
+    return folder / "bf16"
+
+
+def test_in_bf16_only_the_projector_is_held_in_fp32(in_bf16, trained):
+    """What is frozen stays as it was assembled, to the last bit; the losses are those of fp32."""
+    before = load_file(in_bf16 / "assembled/model.safetensors")
+    after = load_file(in_bf16 / "model.safetensors")
+    for name, tensor in after.items():
+        learned = name.startswith("multi_modal_projector.")
+        assert tensor.dtype == (torch.float32 if learned else torch.bfloat16), name
+        assert torch.equal(tensor, before[name]) != learned, name
+    assert losses(in_bf16) == pytest.approx(losses(trained), rel=1e-2)
+    assert Chat(in_bf16).dtype == "bfloat16"
+
+
+def test_a_resumed_run_in_bf16_ends_bit_equal(in_bf16, folder, tmp_path):
+    """The projector's fp32 weights are not rounded on the way."""
+    shutil.copytree(in_bf16 / "checkpoint-2", tmp_path / "checkpoint-2")
+    shutil.copytree(in_bf16 / "assembled", tmp_path / "assembled")
+    shutil.copy(in_bf16 / "recipe.json", tmp_path / "started.json")
+    main(arguments(folder, tmp_path, "--bf16", "True", "--save_steps", "2"))
+    assert losses(tmp_path) == losses(in_bf16)
+    whole, again = (load_file(path / "model.safetensors") for path in (in_bf16, tmp_path))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_a_missing_image_stops_before_anything_is_trained(folder, tmp_path):
