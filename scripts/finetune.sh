@@ -55,14 +55,14 @@ fi
 # Told a number, deepspeed takes the first devices, whatever CUDA_VISIBLE_DEVICES says.
 LAUNCHER=(deepspeed)
 if [[ -n ${HOSTFILE:-} ]]; then
-  LAUNCHER+=(--hostfile "$HOSTFILE")
+  LAUNCHER+=(--hostfile "$HOSTFILE" --force_multi) # else a lone machine's would start on this one
   DEVICES=$(awk -F= '/slots=/ {sum += $2} END {print sum + 0}' "$HOSTFILE")
 elif [[ -n ${DEVICES:-} ]]; then
   LAUNCHER+=(--num_gpus "$DEVICES")
 fi
 if grep -q '^use_cpu: true' "$RECIPE"; then DEVICES=${DEVICES:-1}; fi
 DEVICES=${DEVICES:-$(python -c 'import torch; print(torch.accelerator.device_count())')}
-if [[ $DEVICES -gt 1 ]]; then
+if [[ $DEVICES -gt 1 || -n ${HOSTFILE:-} ]]; then
   if ! grep -q '^deepspeed:' "$RECIPE"; then DEEPSPEED=${DEEPSPEED:-training/deepspeed/zero2.json}; fi
   setting deepspeed "${DEEPSPEED:-}"
   echo "Fine-tuning by $RECIPE on $DEVICES devices."

@@ -59,12 +59,19 @@ def test_finetune_on_several_devices(programs: Path) -> None:
     assert command == ["deepspeed", "--num_gpus", "8", "training/finetune.py", RECIPE]
 
 
-def test_finetune_on_several_machines(programs: Path) -> None:
+@pytest.mark.parametrize(
+    ("machines", "devices"), [("one slots=8\ntwo slots=8\n", 16), ("far slots=1\n", 1)]
+)
+def test_finetune_on_the_machines_of_a_hostfile(
+    machines: str, devices: int, programs: Path
+) -> None:
+    """A lone one too: it may be another than this."""
     hosts = programs / "hosts"
-    hosts.write_text("one slots=8\ntwo slots=8\n")
+    hosts.write_text(machines)
     told, *command = run(programs, "finetune.sh", HOSTFILE=str(hosts))
-    assert "16 devices" in told
-    assert command == ["deepspeed", "--hostfile", str(hosts), "training/finetune.py", RECIPE]
+    assert f"on {devices} devices" in told
+    launcher = ["deepspeed", "--hostfile", str(hosts), "--force_multi"]
+    assert command == [*launcher, "training/finetune.py", RECIPE]
 
 
 def test_slurm_gives_every_task_its_ranks(programs: Path) -> None:
