@@ -21,6 +21,7 @@ from transformers import BitsAndBytesConfig, LlavaForConditionalGeneration
 from mllm.directory import SUMS, readable_weights, sha256, weight_hashes, written_sums
 
 BASE = "base.json"
+BLOCK = 64  # weights that bitsandbytes quantises together
 TOWER, PROJECTOR, LAYERS = (
     "model.vision_tower",
     "model.multi_modal_projector",
@@ -102,6 +103,18 @@ def in_4_bits(compute: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_compute_dtype=compute,
         llm_int8_skip_modules=[TOWER, PROJECTOR, "lm_head"],
     )
+
+
+def require_whole_blocks(model: LlavaForConditionalGeneration) -> None:
+    """Raise ValueError unless what the LLM's linear maps read are whole blocks: bitsandbytes trains
+    others in 4 bits, and cannot compute with them afterwards."""
+    for name in linear_maps(model, ("attention", "mlp")):
+        width = cast("nn.Linear", model.get_submodule(name)).in_features
+        if width % BLOCK:
+            raise ValueError(
+                f"{name} reads {width} values and cannot be held in 4 bits, which takes multiples "
+                f"of {BLOCK}: leave `quantized` out of --lora."
+            )
 
 
 def llava_of(model: LlavaForConditionalGeneration | PeftModel) -> LlavaForConditionalGeneration:

@@ -20,7 +20,7 @@ from transformers.integrations.deepspeed import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from mllm.adapters import Lora, in_4_bits, learning_part
+from mllm.adapters import Lora, in_4_bits, learning_part, require_whole_blocks
 from mllm.assemble import assemble
 from mllm.directory import readable_weights, require_llava
 from mllm.row_attention import ROWS
@@ -86,6 +86,8 @@ def open_llava(
             attn_implementation={"text_config": _attention(args)},
             **settings,
         )
+    if lora is not None and lora.quantized:
+        require_whole_blocks(model)
     return model, AutoProcessor.from_pretrained(directory)
 
 

@@ -203,6 +203,13 @@ def test_mistakes_are_told_before_training(lora, flags, told, folder, tmp_path):
         train(folder, tmp_path, lora, *flags)
 
 
+def test_what_4_bits_cannot_hold_is_refused_before_training(folder, tmp_path):
+    llm = write_language_model(tmp_path / "llm", width=32)
+    assemble(str(folder / "tower"), str(llm), tmp_path / "start", system="")
+    with pytest.raises(ValueError, match=r"reads 32 values and cannot .* multiples of 64: leave"):
+        train(folder, tmp_path / "out", KINDS["qlora"], "--model", str(tmp_path / "start"))
+
+
 def test_adapters_of_a_base_that_changed_or_went_are_refused(folder, tmp_path):
     shutil.copytree(folder / "start", tmp_path / "base")
     out = train(folder, tmp_path / "out", KINDS["lora"], "--model", str(tmp_path / "base"))
