@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import LlavaConfig
 from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
@@ -54,6 +55,19 @@ def require_llava(directory: str | Path) -> None:
             f"{directory} holds a {found!r} model, not LLaVA: give the output "
             "directory of training/finetune.py, or assemble one with training/pretrain_projector.py"
         )
+
+
+def require_findable(name: str, remedy: str) -> None:
+    """Raise ValueError, with a remedy, if `name` is no directory and can be no hub id either.
+
+    The hub's own error would be of how its ids are written.
+    """
+    if Path(name).is_dir():
+        return
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"there is no directory {name}: {remedy}") from error
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from mllm.directory import require_findable
 from mllm.template import prepare_tokenizer
 
 
@@ -46,8 +47,11 @@ _SELECTIONS = {
 def tower_source(name: str) -> tuple[str, Selection]:
     """Where transformers finds the tower `name`, and how LLaVA reads it.
 
-    Raises ValueError if it is neither CLIP nor SigLIP; OSError if there is none.
+    Raises ValueError if it is neither CLIP nor SigLIP, or a path where nothing is; OSError if the
+    hub has none.
     """
+    remedy = "make it with training/train_vision_tower.py, or give a CLIP or SigLIP of the hub"
+    require_findable(name, remedy)
     exported = Path(name) / "vision"
     source = str(exported) if exported.is_dir() else name
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
@@ -64,6 +68,11 @@ def tower_source(name: str) -> tuple[str, Selection]:
     return source, _SELECTIONS[model_type]
 
 
+def require_language_model(name: str) -> None:
+    """Raise ValueError if `name` is a path where nothing is."""
+    require_findable(name, "give the directory of a language model, or its id at the hub")
+
+
 def build_processor(vision_tower: str, language_model: str, system: str | None) -> LlavaProcessor:
     """The processor of the LLaVA that `mllm.assemble.assemble` makes of the same.
 
@@ -71,6 +80,7 @@ def build_processor(vision_tower: str, language_model: str, system: str | None) 
     cannot serve; OSError if a part cannot be opened.
     """
     source, selection = tower_source(vision_tower)
+    require_language_model(language_model)
     # Generation continues at the right end of a batch; given here, the side is saved as well.
     tokenizer = AutoTokenizer.from_pretrained(language_model, padding_side="left")
     image_token = prepare_tokenizer(tokenizer, system)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -12,7 +13,12 @@ from transformers import AutoConfig, LlavaConfig, LlavaForConditionalGeneration
 from mllm.adapters import LAYERS, Lora, llava_of
 from mllm.assemble import joined_config
 from mllm.directory import require_llava
-from mllm.processor import image_token_count, tower_source, vision_config
+from mllm.processor import (
+    image_token_count,
+    require_language_model,
+    tower_source,
+    vision_config,
+)
 from mllm.row_attention import ROWS
 from training.dry_run import LiveBytes, simulated
 from training.finetune import Finetune, learner_of
@@ -35,19 +41,22 @@ class Census(NamedTuple):
     widest: int  # the largest single map among them
 
 
-def config_of(args: Stage) -> LlavaConfig:
+def config_of(args: Stage, made_of: Sequence[str] | None = None) -> LlavaConfig:
     """Of the LLaVA that is trained. The rows that assembling adds to an LLM's embeddings for new
     tokens, 64 at most, are left out.
 
+    Args:
+        args: of the stage.
+        made_of: tower and language model, in the place of those of `args`, or of its model.
+
     Raises ValueError or OSError if a configuration is not there or cannot serve.
     """
-    if isinstance(args, Finetune):
-        require_llava(args.model)
-        config = LlavaConfig.from_pretrained(args.model)
+    if made_of is None and isinstance(args, PretrainProjector):
+        made_of = (args.vision_tower, args.language_model)
+    if made_of is not None:
+        config = _config_of_parts(*made_of)
     else:
-        _, selection = tower_source(args.vision_tower)
-        text = AutoConfig.from_pretrained(args.language_model)
-        config = joined_config(selection, vision_config(args.vision_tower), text, 0)
+        config = _config_of_model(cast("Finetune", args).model)
     if args.attention in ("eager", "flex_attention"):
         raise ValueError(
             "this plan holds for attention row by row and for flash-attention, which take memory "
@@ -59,6 +68,23 @@ def config_of(args: Stage) -> LlavaConfig:
             f"{image_token_count(config)} tokens and a word: raise it."
         )
     return config
+
+
+def _config_of_parts(vision_tower: str, language_model: str) -> LlavaConfig:
+    _, selection = tower_source(vision_tower)
+    require_language_model(language_model)
+    text = AutoConfig.from_pretrained(language_model)
+    return joined_config(selection, vision_config(vision_tower), text, 0)
+
+
+def _config_of_model(model: str) -> LlavaConfig:
+    try:
+        require_llava(model)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Before stage 3 has made it: --made_of <tower> <language model>."
+        ) from error
+    return LlavaConfig.from_pretrained(model)
 
 
 def meta_learner(args: Stage, config: LlavaConfig, dtype: torch.dtype) -> nn.Module:

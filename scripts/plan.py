@@ -3,6 +3,7 @@
     python scripts/plan.py training/recipes/finetune.yaml --gpus 8 --memory 80
     python scripts/plan.py <recipe> --gpus 8 --memory 80 --batch_tokens 12288    flags of the recipe
     python scripts/plan.py <recipe> --gpus 8 --memory 80 --mfu 0.4 --flops 989e12   and the hours
+    python scripts/plan.py <recipe> ... --made_of <tower> <LLM>    before stage 3 has made the model
 
 No weights are read and no GPU is needed: the model stands on the meta device, made of its
 configurations, and a step is simulated without data. GiB of each GPU:
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -85,8 +86,8 @@ class Row(NamedTuple):
         return sum(self.share[1:]) + self.activations + self.logits
 
 
-def read(path: Path, flags: list[str]) -> Recipe:
-    """Raises ValueError or OSError that says what is wrong."""
+def read(path: Path, flags: list[str], made_of: Sequence[str] | None = None) -> Recipe:
+    """`made_of`: of `config_of`. Raises ValueError or OSError that says what is wrong."""
     args = read_stage(path, [*flags, *WITHOUT_GPU])
     if not isinstance(args, (Finetune, PretrainProjector)):
         raise ValueError(
@@ -99,7 +100,7 @@ def read(path: Path, flags: list[str]) -> Recipe:
         raise ValueError(f"this plan does not know --optim {name}: it knows {', '.join(known)}.")
     written = as_written(type(args), [str(path), *flags])
     zero = read_zero(str(written.deepspeed)) if written.deepspeed else Zero()
-    return Recipe(args, config_of(args), bool(written.bf16), zero)
+    return Recipe(args, config_of(args, made_of), bool(written.bf16), zero)
 
 
 def planned(recipe: Recipe, gpus: int, room: float) -> list[Row]:
@@ -215,8 +216,7 @@ def speed(recipe: Recipe, gpus: int, mfu: float, flops: float) -> Iterator[str]:
     lengths = np.concatenate([one.tokens for one in found])[rows]
     tokens = args.num_train_epochs * lengths.sum()
     if args.max_steps > 0:
-        mean = lengths.mean()
-        a_batch = args.batch_tokens or args.per_device_train_batch_size * mean
+        a_batch = args.batch_tokens or args.per_device_train_batch_size * lengths.mean()
         tokens = args.max_steps * args.gradient_accumulation_steps * gpus * a_batch
     yield f"{tokens:,.0f} tokens on {gpus} GPUs: {tokens / a_second / gpus / 3600:,.1f} hours."
 
@@ -229,13 +229,14 @@ def main() -> None:
     parser.add_argument("--memory", type=float, required=True, help="GiB of each")
     parser.add_argument("--mfu", type=float, help="share of --flops that training reaches")
     parser.add_argument("--flops", type=float, default=312e12, help="a second; A100's in bf16")
+    parser.add_argument("--made_of", nargs=2, metavar=("TOWER", "LLM"), help="of stage 4's model")
     flags, rest = parser.parse_known_args()
     if flags.gpus < 1 or flags.memory <= 0 or flags.flops <= 0:
         parser.error("--gpus, --memory and --flops must be above 0.")
     if flags.mfu is not None and not 0 < flags.mfu <= 1:
         parser.error(f"--mfu {flags.mfu} is no share: give one above 0, up to 1; 0.4 is common.")
     try:
-        recipe = read(flags.recipe, rest)
+        recipe = read(flags.recipe, rest, flags.made_of)
         room = flags.memory * GIB
         print("\n".join(table(planned(recipe, flags.gpus, room), recipe, room)))
         print(assumed(recipe))

@@ -172,6 +172,31 @@ def test_activations_follow_the_settings(parts, tmp_path):
     assert told("--gradient_accumulation_steps", "2", row=0).total > told(row=0).total
 
 
+def test_a_model_that_is_not_assembled_yet_is_planned_of_its_parts(
+    parts, tmp_path, monkeypatch, capsys
+):
+    made_of = [str(parts / "bare_tower"), str(parts / "bare_llm")]
+    expected = read(recipe_file(parts, tmp_path, "pretrain_projector"), [])
+    file = recipe_file(parts, tmp_path, model="out/not/yet")
+    assert read(file, [], made_of).config.to_dict() == expected.config.to_dict()
+    assert "4 rows of 64 tokens" in run(file, monkeypatch, capsys, "--made_of", *made_of)
+    with pytest.raises(SystemExit, match=r"out/not/yet is neither .* --made_of <tower> <language"):
+        run(file, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vision_tower": "out/not/yet"}, r"no directory out/not/yet: .*train_vision_tower\.py"),
+        ({"language_model": "/not/there"}, "no directory /not/there: .* language model"),
+    ],
+)
+def test_parts_that_are_not_there_are_told(changes, message, parts, tmp_path, monkeypatch, capsys):
+    file = recipe_file(parts, tmp_path, "pretrain_projector", **changes)
+    with pytest.raises(SystemExit, match=message):
+        run(file, monkeypatch, capsys)
+
+
 def test_hours_are_told_where_the_data_is(parts, tmp_path, monkeypatch, capsys):
     file = recipe_file(parts, tmp_path)
     flags = ("--mfu", "0.5", "--flops", "1e9")

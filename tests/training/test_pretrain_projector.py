@@ -168,6 +168,15 @@ def test_a_missing_image_stops_before_anything_is_trained(folder, tmp_path):
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    ("part", "remedy"),
+    [("vision_tower", "training/train_vision_tower.py"), ("language_model", "a language model")],
+)
+def test_a_part_that_is_not_there_is_told(part, remedy, folder, tmp_path):
+    with pytest.raises(ValueError, match=f"there is no directory out/not/yet: .*{remedy}"):
+        main(arguments(folder, tmp_path, f"--{part}", "out/not/yet"))
+
+
 def test_what_is_not_given_is_asked_for(tmp_path):
     with pytest.raises(SystemExit, match="vision_tower, language_model, conversations:"):
         main(["--output_dir", str(tmp_path)])
