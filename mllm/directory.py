@@ -24,6 +24,8 @@ def model_type(directory: str | Path) -> str | None:
     Raises ValueError if it holds none.
     """
     folder = Path(directory)
+    remedy = "run training/pretrain_projector.py first, or check the name"
+    require_findable(str(directory), remedy)
     if (folder / ADAPTER_CONFIG_NAME).is_file():
         raise ValueError(
             f"{folder} holds adapters, no whole LLaVA: run python scripts/merge.py {folder} <a new "
@@ -38,8 +40,8 @@ def model_type(directory: str | Path) -> str | None:
         settings, _ = LlavaConfig.get_config_dict(directory)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{directory} is neither a LLaVA directory nor a model that the hub gives: run "
-            f"training/pretrain_projector.py first, or check the name ({error})"
+            f"{directory} is neither a LLaVA directory nor a model that the hub gives: {remedy} "
+            f"({error})"
         ) from error
     return settings.get("model_type")
 

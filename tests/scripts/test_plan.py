@@ -180,7 +180,7 @@ def test_a_model_that_is_not_assembled_yet_is_planned_of_its_parts(
     file = recipe_file(parts, tmp_path, model="out/not/yet")
     assert read(file, [], made_of).config.to_dict() == expected.config.to_dict()
     assert "4 rows of 64 tokens" in run(file, monkeypatch, capsys, "--made_of", *made_of)
-    with pytest.raises(SystemExit, match=r"out/not/yet is neither .* --made_of <tower> <language"):
+    with pytest.raises(SystemExit, match=r"no directory out/not/yet: .* --made_of <tower> <lang"):
         run(file, monkeypatch, capsys)
 
 
@@ -221,7 +221,7 @@ def test_flops_are_counted(parts, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "/nowhere"}, "/nowhere is neither a LLaVA directory"),
+        ({"model": "/nowhere"}, "there is no directory /nowhere: run training/pretrain"),
         ({"deepspeed": "/nowhere.json"}, "there is no DeepSpeed configuration /nowhere.json"),
         ({"deepspeed": "README.md"}, "README.md is no DeepSpeed configuration"),
         ({"deepspeed": '{"zero_optimization": {}}'}, "stage None: this plan knows 1, 2"),

@@ -221,7 +221,7 @@ def test_a_run_cut_off_in_its_second_epoch_sees_the_same_rows(folder, tmp_path):
 def test_a_directory_that_is_no_llava_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         train(folder, tmp_path / "out", start="data")
-    with pytest.raises(ValueError, match=r"nowhere is neither a LLaVA.*pretrain_projector"):
+    with pytest.raises(ValueError, match=r"no directory .*nowhere: .*pretrain_projector"):
         train(folder, tmp_path / "out", start="nowhere")
     with pytest.raises(ValueError, match="'llama' model"):
         train(folder, tmp_path / "out", start="llm")
