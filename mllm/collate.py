@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jinja2.exceptions import TemplateError
 from PIL import Image
 from transformers import LlavaProcessor
 
@@ -76,26 +77,29 @@ class Collator:
         }
 
     def encode(self, rows: Sequence[Conversation]) -> list[Encoded]:
-        """Tokenise all rows at once. The placeholder is expanded afterwards: it is one special
-        token that merges with nothing, so this equals tokenising 576 of them and costs
-        nothing.
+        """Tokenise rows. The placeholder is expanded afterwards: it is one special token that
+        merges with nothing, so this equals tokenising 576 of them and costs nothing.
 
-        Raises ConversationError for a row of which nothing can be learned.
+        Raises ConversationError for a row of which nothing can be learned, or that the template
+        has no place for.
         """
-        for row in rows:
-            self._require_plain(row)
-        tokens = self.processor.tokenizer.apply_chat_template(
-            [row.messages for row in rows],
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-        )
-        return [
-            self._expand(row, ids, spoken)
-            for row, ids, spoken in zip(
-                rows, tokens["input_ids"], tokens["assistant_masks"], strict=True
+        return [self._encode(row) for row in rows]
+
+    def _encode(self, row: Conversation) -> Encoded:
+        self._require_plain(row)
+        try:
+            tokens = self.processor.tokenizer.apply_chat_template(
+                row.messages,
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
             )
-        ]
+        except TemplateError as error:  # Gemma 2's takes no system sentence, for one
+            raise ConversationError(
+                f"{row.source}: the language model's chat template refuses the row ({error}): mend "
+                "or remove it"
+            ) from error
+        return self._expand(row, tokens["input_ids"], tokens["assistant_masks"])
 
     def _require_plain(self, row: Conversation) -> None:
         """Texts without special tokens: an end in the midst of an answer would be learned."""

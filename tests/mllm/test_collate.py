@@ -10,7 +10,8 @@ from mllm.collate import Collator
 from mllm.conversation_files import Conversations
 from mllm.conversations import Conversation, ConversationError
 from mllm.packs import OpenedRow, OpenedRows
-from mllm.processor import image_token_count
+from mllm.processor import build_processor, image_token_count
+from tests.mllm.families import FAMILIES, write_tokenizer
 from tests.tiny_llava import example_rows, row, write_rows
 
 
@@ -232,3 +233,14 @@ def test_a_text_that_holds_the_pictures_token_is_refused(collator):
     ]
     with pytest.raises(ConversationError, match=r"row 1: the text itself holds '<image>'"):
         collator.encode([Conversation("row 1", told, ())])
+
+
+def test_a_turn_that_the_template_does_not_know_is_its_rows_error(parts, tmp_path):
+    """Gemma 2's takes no system sentence; the sound row beside it is not blamed."""
+    write_tokenizer(FAMILIES["gemma2"], tmp_path / "llm")
+    collator = Collator(build_processor(str(parts[0]), str(tmp_path / "llm"), None), 4, 64)
+    told = [{"role": "user", "content": "what"}, {"role": "assistant", "content": "a tag"}]
+    sound = Conversation("row 1", told, ())
+    opened = Conversation("row 2", [{"role": "system", "content": "be brief"}, *told], ())
+    with pytest.raises(ConversationError, match=r"^row 2: .* 'system' cannot stand here"):
+        collator.encode([sound, opened])

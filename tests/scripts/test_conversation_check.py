@@ -6,6 +6,7 @@ import yaml
 
 from mllm.assemble import assemble
 from scripts import check_data
+from tests.mllm.families import FAMILIES, write_tokenizer
 from tests.tiny_llava import example_rows, row, write_language_model, write_rows, write_tower
 
 
@@ -90,6 +91,23 @@ def test_broken_rows_are_all_told(parts, tmp_path, monkeypatch, capsys):
         tmp_path, stage, rows, monkeypatch, capsys, max_length=64, quarantine_budget=0.5
     )
     assert status == 0
+
+
+def test_a_system_sentence_that_has_no_place_is_one_broken_row(
+    parts, tmp_path, monkeypatch, capsys
+):
+    write_tokenizer(FAMILIES["gemma2"], tmp_path / "llm")
+    opened = row("opened", None, "what", "one")
+    opened["conversations"].insert(0, {"from": "system", "value": "be brief"})
+    stage = {"vision_tower": str(parts / "tower"), "language_model": str(tmp_path / "llm")}
+    rows = [*example_rows(3), opened]
+    status, [told], _ = run(
+        tmp_path, stage, rows, monkeypatch, capsys, "--show", "4", quarantine_budget=0.25
+    )
+    assert status == 0
+    [problem] = told["problems"]
+    assert "rows.json: row 3 (id opened): " in problem
+    assert "'system' cannot stand here" in problem
 
 
 def test_rows_can_be_looked_at(parts, tmp_path, monkeypatch, capsys):
