@@ -6,11 +6,13 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import datasets
 from datasets.exceptions import DatasetGenerationError
+from pyarrow import parquet
 from torch.utils.data import Dataset
 
 from mllm.conversations import Conversation, ConversationError, read_conversation
@@ -77,11 +79,10 @@ def _opened(file: Path) -> datasets.Dataset:
 
 def _read(file: Path) -> datasets.Dataset:
     if file.suffix == ".parquet":
-        table = cast("datasets.Dataset", datasets.Dataset.from_parquet(str(file)))
-        for name in ("image", "images"):
-            if name in table.column_names:
-                table = table.cast_column(name, _undecoded(table.features[name]))
-        return table
+        stored = datasets.Features.from_arrow_schema(parquet.read_schema(file))
+        features = datasets.Features(_undecoded(stored))
+        told = datasets.Dataset.from_parquet(str(file), features=features)
+        return cast("datasets.Dataset", told)
     if file.suffix not in (".json", ".jsonl"):
         raise ValueError("known are .json, .jsonl and .parquet")
     told = datasets.Dataset.from_generator(
@@ -99,10 +100,13 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def _undecoded(feature: Any) -> Any:
+    """The same with pictures as they are stored, wherever they stand."""
     if isinstance(feature, datasets.Image):
         return datasets.Image(decode=False)
-    if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Image):
-        return datasets.List(datasets.Image(decode=False))
+    if isinstance(feature, dict):
+        return {name: _undecoded(part) for name, part in feature.items()}
+    if isinstance(feature, (datasets.List, datasets.LargeList)):
+        return replace(feature, feature=_undecoded(feature.feature))
     return feature
 
 

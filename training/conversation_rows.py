@@ -22,7 +22,7 @@ from vision_tower.tables import expand
 
 logger = logging.getLogger("training")
 
-FORMAT = 2  # of what is measured: one more whenever rows are read otherwise than before
+FORMAT = 3  # of what is measured: one more whenever rows are read otherwise than before
 ROWS_A_PROCESS = 20_000  # below, starting one takes longer than it saves
 
 

@@ -102,6 +102,26 @@ def test_messages_in_parquet(tmp_path):
     assert told.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "q"}]
 
 
+@pytest.mark.parametrize("listed", [datasets.List, datasets.LargeList])
+def test_messages_in_parquet_may_hold_their_pictures(listed, tmp_path):
+    """In their items, undecoded: `datasets` would hand out PIL pictures."""
+    item = {
+        "type": datasets.Value("string"),
+        "text": datasets.Value("string"),
+        "image": datasets.Image(),
+    }
+    message = {"role": datasets.Value("string"), "content": listed(item)}
+    features = datasets.Features({"messages": listed(message)})
+    question = {"type": "text", "text": "q", "image": None}
+    shown = {"type": "image", "text": None, "image": {"bytes": encoded(3), "path": None}}
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "a", "image": None}]}
+    rows = [{"messages": [{"role": "user", "content": [shown, question]}, answer]}]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    [told] = Conversations([tmp_path / "rows.parquet"])
+    assert told.pictures == (encoded(3),)
+    assert told.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "q"}]
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     file = write(tmp_path / "rows.json", [row("x", None, "q", "a")])
     before = Conversations([file])
