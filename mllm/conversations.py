@@ -6,13 +6,15 @@
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]},
         {"role": "assistant", "content": "A cat."}]}
 
-A row has one picture (`image`), several (`image` or `images` as a list) or none; each is a path, or
-holds its bytes. A turn's `<image>` comes first if it is the row's only picture, as in LLaVA; of
-several, each stands where it is.
+A row has one picture (`image`), several (`image` or `images` as a list) or none; each is a path, a
+data: URI, or its bytes. The items of messages may hold them instead, as transformers' `image`,
+`url` or `path`, or as OpenAI's `image_url`; nothing is fetched. A turn's `<image>` comes first if
+it is the row's only picture, as in LLaVA; of several, each stands where it is.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,24 +76,42 @@ def read_conversation(values: Mapping[str, Any], source: str, image_root: Path) 
 
 
 def _listed(stored: Any) -> list[Any]:
-    if stored is None:
+    if stored is None or stored == "":
         return []
     return list(stored) if isinstance(stored, (list, tuple)) else [stored]
 
 
 def _picture(stored: Any, root: Path, source: str) -> Picture:
-    """A picture as a row holds it: a path, bytes, or `datasets`' struct of both."""
+    """A picture as a row holds it: a path, a data: URI, bytes, `datasets`' struct of bytes and
+    path, or the object of an `image_url`."""
     if isinstance(stored, dict):
-        stored = stored.get("bytes") or stored.get("path")
+        stored = stored.get("bytes") or stored.get("path") or stored.get("url")
     if isinstance(stored, bytes) and stored:
         return stored
     if not isinstance(stored, str) or not stored:
         raise ConversationError(f"{source}: {stored!r:.80} is no picture: give its path or bytes")
+    if stored.startswith("data:"):
+        return _from_data_uri(stored, source)
+    if stored.startswith(("http://", "https://")):
+        raise ConversationError(
+            f"{source}: {stored} is on the web: download it, and give the path of the file"
+        )
     # By the words of the path: what lies in the root may be a link to elsewhere.
     base = os.path.normpath(root.absolute())
     if not Path(os.path.normpath(Path(base) / stored)).is_relative_to(base):
         raise ConversationError(f"{source}: the path {stored} leads out of {root}: mend the row")
     return root / stored
+
+
+def _from_data_uri(uri: str, source: str) -> bytes:
+    # One in another coding stays whole, and is refused for its colon.
+    _, _, data = uri.rpartition(";base64,")
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise ConversationError(
+            f"{source}: {uri!r:.80} is no base64 data: write it anew"
+        ) from error
 
 
 def _read_turns(turns: Any, source: str) -> list[Message]:
@@ -127,8 +147,8 @@ def _read_messages(told: Any, source: str) -> tuple[list[Message], list[Any]]:
         content = message.get("content")
         if isinstance(content, list):
             content = [_item(item, inside, position, source) for item in content]
-            words = "".join(item["text"] for item in content if item["type"] == "text")
-            _require_text(words, position, source)
+            if {"type": "image"} not in content:
+                _require_text("".join(item["text"] for item in content), position, source)
         else:
             content = _require_text(content, position, source)
         messages.append({"role": ROLES[message["role"]], "content": content})
@@ -139,12 +159,12 @@ def _item(item: Any, inside: list[Any], position: int, source: str) -> dict[str,
     kind = item.get("type") if isinstance(item, dict) else None
     if kind == "text" and isinstance(item.get("text"), str) and IMAGE_TOKEN not in item["text"]:
         return {"type": "text", "text": item["text"]}
-    if kind != "image":
+    if kind not in ("image", "image_url"):
         raise ConversationError(
             f"{source}: message {position} holds {item!r:.80}: an item is an image, or text "
             f"without {IMAGE_TOKEN}"
         )
-    data = [item[name] for name in ("image", "path") if item.get(name) is not None]
+    data = [item[name] for name in ("image", "url", "path", "image_url") if item.get(name)]
     inside += data[:1]
     return {"type": "image"}
 

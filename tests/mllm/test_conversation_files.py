@@ -122,6 +122,19 @@ def test_messages_in_parquet_may_hold_their_pictures(listed, tmp_path):
     assert told.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "q"}]
 
 
+def test_openais_messages_in_parquet(tmp_path):
+    """Every item has every field there too, and an address is wrapped once more."""
+    question = [
+        {"type": "image_url", "image_url": {"url": "coco/a.jpg"}},
+        {"type": "text", "text": "q"},
+    ]
+    answer = [{"type": "text", "text": "a"}]
+    said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    datasets.Dataset.from_list([{"messages": said}]).to_parquet(tmp_path / "rows.parquet")
+    [told] = Conversations([tmp_path / "rows.parquet"])
+    assert told.pictures == (tmp_path / "coco/a.jpg",)
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     file = write(tmp_path / "rows.json", [row("x", None, "q", "a")])
     before = Conversations([file])

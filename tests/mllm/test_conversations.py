@@ -59,7 +59,9 @@ def test_a_picture_may_be_a_path(stored):
     assert read(images=stored, conversations=turns(SEEN, GPT)).pictures == (ROOT / "a.jpg",)
 
 
-@pytest.mark.parametrize("nothing", [{}, {"image": None}, {"images": []}, {"images": None}])
+@pytest.mark.parametrize(
+    "nothing", [{}, {"image": None}, {"image": ""}, {"images": []}, {"images": None}]
+)
 def test_rows_of_text_alone(nothing):
     row = read(conversations=turns(HUMAN, GPT), **nothing)
     assert row.messages == said(("user", "q"), ("assistant", "a"))
@@ -80,12 +82,35 @@ def test_chat_messages_take_their_pictures_from_beside(content):
     assert row.pictures == (ROOT / "a.jpg",)
 
 
-@pytest.mark.parametrize("name", ["image", "path"])
-def test_chat_messages_may_hold_their_pictures(name):
-    content = [{"type": "image", name: "a.jpg"}, QUESTION]
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "image", "image": "a.jpg"},
+        {"type": "image", "path": "a.jpg"},
+        {"type": "image", "url": "a.jpg"},
+        {"type": "image", "image": None, "url": "", "path": "a.jpg", "image_url": None},
+        {"type": "image_url", "image_url": {"url": "a.jpg"}},
+        {"type": "image_url", "image_url": "a.jpg"},
+    ],
+)
+def test_chat_messages_may_hold_their_pictures(item):
+    content = [item, QUESTION]
     row = read(messages=said(("user", content), ("assistant", [{"type": "text", "text": "a"}])))
     assert row.pictures == (ROOT / "a.jpg",)
     assert row.messages[0]["content"] == [PICTURE, QUESTION]
+
+
+@pytest.mark.parametrize("kind", ["data:image/png;base64,", "data:;base64,"])
+def test_a_picture_may_be_written_out(kind):
+    """As a data: URI, base64 of b"jpeg"."""
+    item = {"type": "image_url", "image_url": {"url": f"{kind}anBlZw=="}}
+    told = said(("user", [item, QUESTION]), ("assistant", "a"))
+    assert read(messages=told).pictures == (b"jpeg",)
+
+
+def test_a_question_may_be_the_picture_alone():
+    told = said(("user", [PICTURE]), ("assistant", "a"))
+    assert read(messages=told, image="a.jpg").messages == told
 
 
 @pytest.mark.parametrize("root", ["..", "../data", "/data/other/../images", "."])
@@ -156,7 +181,34 @@ WRONG = {
         "must follow in turn",
     ),
     "picture is a number": ({"image": 7, "conversations": turns(SEEN, GPT)}, "7 is no picture"),
-    "picture is empty": ({"image": "", "conversations": turns(SEEN, GPT)}, "is no picture"),
+    "picture is empty": (
+        {"image": "", "conversations": turns(SEEN, GPT)},
+        "has 0 pictures and 1 <image>",
+    ),
+    "one of several is empty": (
+        {"image": ["a.png", ""], "conversations": turns(SEEN, GPT)},
+        "'' is no picture",
+    ),
+    "an answer is a picture": (
+        {"messages": said(("user", "q"), ("assistant", [PICTURE]))},
+        "stands in what is not asked",
+    ),
+    "item without url": (
+        {"messages": said(("user", [{"type": "image_url"}, QUESTION]), ("assistant", "a"))},
+        "has 0 pictures and 1 <image>",
+    ),
+    "picture on the web": (
+        {"image": "https://a.org/b.png", "conversations": turns(SEEN, GPT)},
+        "https://a.org/b.png is on the web: download it",
+    ),
+    "data of no base64": (
+        {"image": "data:image/png;base64,a*b", "conversations": turns(SEEN, GPT)},
+        "is no base64",
+    ),
+    "data of another kind": (
+        {"image": "data:image/svg+xml,%3Csvg", "conversations": turns(SEEN, GPT)},
+        "is no base64",
+    ),
     "struct is empty": (
         {"image": {"bytes": None, "path": None}, "conversations": turns(SEEN, GPT)},
         "is no picture",
