@@ -47,6 +47,10 @@ class Conversation:
     messages: list[Message]
     pictures: tuple[Picture, ...]
 
+    def lacks(self, picture: str | Path) -> str:
+        """What to say of a picture that is not there."""
+        return f"{self.source}: there is no picture {picture!s:.400} (check image_root)"
+
 
 def read_conversation(values: Mapping[str, Any], source: str, image_root: Path) -> Conversation:
     """A row of either form.

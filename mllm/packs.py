@@ -6,6 +6,7 @@ import io
 import struct
 from bisect import bisect_left, insort
 from collections.abc import Sequence, Sized
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -57,8 +58,12 @@ class Packs(Dataset[list[OpenedRow]]):
 
 def _opened(picture: Picture, row: Conversation) -> Image.Image:
     try:
-        encoded = isinstance(picture, bytes)
-        return load_image(Image.open(io.BytesIO(picture)) if encoded else str(picture))
+        # Opened here: of a path that is not there load_image says it is no base64.
+        return load_image(
+            Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
+        )
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise ConversationError(row.lacks(cast("Path", picture))) from error
     # PIL's errors; broken chunks of a png are its SyntaxError, broken EXIF data the next two.
     except (
         *(OSError, ValueError, SyntaxError, struct.error, TypeError),

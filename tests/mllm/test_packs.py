@@ -71,6 +71,16 @@ def test_a_truncated_picture_is_named(tmp_path):
         packs[0]
 
 
+def test_a_picture_that_is_not_there_is_told_as_in_training(tmp_path):
+    """Its path is no text in base64 either, as transformers would read it."""
+    file = write_rows(tmp_path, [row("lost", "l.png", "what", "one")])
+    (tmp_path / "l.png").unlink()
+    rows = OpenedRows(Conversations([file], tmp_path))
+    told = r"\(id lost\): there is no picture .*l\.png \(check image_root\)$"
+    with pytest.raises(ConversationError, match=told):
+        rows[0]
+
+
 @pytest.mark.parametrize("error", [struct.error("a short"), TypeError("bad operand")])
 def test_a_picture_with_broken_exif_data_is_named(error, tmp_path, monkeypatch):
     """As PIL ends on some of it."""

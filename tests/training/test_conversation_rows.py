@@ -69,6 +69,15 @@ def test_what_was_measured_is_kept_but_pictures_are_looked_up_again(
     assert "there is no picture" in measure(rows, collator).problems[0]
 
 
+def test_what_cannot_be_a_path_is_no_picture_either(collator, tmp_path):
+    """A picture written where its path should be: longer than any file system's names."""
+    talk = row("a", None, "<image>", "a")
+    (tmp_path / "rows.json").write_text(json.dumps([{**talk, "image": "abcd" * 999}]))
+    found = measure(Conversations([tmp_path / "rows.json"]), collator)
+    assert "there is no picture" in found.problems[0]
+    assert len(found.problems[0]) < 999
+
+
 def test_another_length_is_another_measure(collator, tmp_path):
     rows = written(tmp_path, [row("a", None, "what is in the picture", "a circle square")])
     whole = measure(rows, collator).tokens[0]
