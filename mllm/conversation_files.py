@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import datasets
 from datasets.exceptions import DatasetGenerationError
@@ -112,11 +112,23 @@ def _undecoded(feature: Any) -> Any:
 
 def _json_rows(file: str, state: tuple[int, int]) -> Iterator[dict[str, str]]:
     with Path(file).open(encoding="utf-8-sig") as text:
-        if file.endswith(".jsonl"):
-            rows = (json.loads(line) for line in filter(str.strip, text))
-            yield from ({ROW: json.dumps(row)} for row in rows)
-            return
+        rows = _of_lines(text) if file.endswith(".jsonl") else _of_whole(text)
+        yield from ({ROW: json.dumps(row)} for row in rows)
+
+
+def _of_lines(text: TextIO) -> Iterator[Any]:
+    return (json.loads(line) for line in filter(str.strip, text))
+
+
+def _of_whole(text: TextIO) -> Iterable[Any]:
+    """Of a list; or of json-lines, which are often called .json too."""
+    try:
         rows = json.load(text)
+    except json.JSONDecodeError as error:
+        if not error.doc.lstrip().startswith("{"):
+            raise
+        text.seek(0)
+        return _of_lines(text)
     if not isinstance(rows, list):
         raise ValueError("it holds no list of rows: wrap the rows in [ ]")
-    yield from ({ROW: json.dumps(row)} for row in rows)
+    return rows

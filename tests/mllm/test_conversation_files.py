@@ -59,6 +59,15 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
     assert Conversations([tmp_path / "rows.json"])[0].messages[0]["content"] == "q"
 
 
+def test_json_lines_may_be_called_json(tmp_path):
+    """A line separator of Unicode, which json lets stand in a text, ends no line."""
+    rows = [row("x", None, "q", "a\u2028b"), row("y", None, "q", "c")]
+    lines = "\n".join(json.dumps(one, ensure_ascii=False) for one in rows)
+    (tmp_path / "rows.json").write_text(f"\n{lines}\n", encoding="utf-8-sig")
+    told = Conversations([tmp_path / "rows.json"])
+    assert [one.messages[1]["content"] for one in told] == ["a\u2028b", "c"]
+
+
 @pytest.mark.parametrize("column", ["image", "images"])
 def test_onevisions_parquet_holds_the_pictures(column, tmp_path):
     one, feature = {"bytes": encoded(1), "path": None}, datasets.Image()
@@ -150,6 +159,8 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("rows.json", "[", "cannot be read as rows"),
         ("rows.json", "{}", "holds no list of rows"),
         ("rows.json", "[]", "holds no row"),
+        ("rows.json", '{"id": 1}\n{"id": 2', "cannot be read as rows"),
+        ("rows.json", '[{"id": 1}]\n]', "Extra data: line 2 column 1"),
         ("rows.jsonl", '{"id": 1}\n{', "cannot be read as rows"),
         ("rows.jsonl", "\n", "holds no row"),
         ("rows.parquet", "no parquet", "cannot be read as rows"),
