@@ -118,7 +118,8 @@ def require_within_budget(found: Sequence[Measured], budget: float) -> None:
 
 def weighted(found: Sequence[Measured], weights: Sequence[float], seed: int) -> np.ndarray:
     """Rows of an epoch, sets counted through as one: the sound ones of a set of weight 2.5 twice,
-    and half of them, drawn by `seed`, once more."""
+    and half of them, drawn by `seed`, once more. It is the same half in every epoch: another would
+    make other packs, and with them another number of steps."""
     chosen, start = [], 0
     for number, (one, weight) in enumerate(zip(found, weights, strict=True)):
         sound = start + np.flatnonzero(one.tokens)
