@@ -59,7 +59,7 @@ class EditSource(Source):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ConversationSource(Source):
-    """Conversations.
+    """Conversations. Of a weight with a fraction every epoch draws the same rows.
 
     image_root: what their paths of pictures are relative to; the recipe's if it is not given, and
         without that the folder of the file.
