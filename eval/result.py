@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.benchmark import Metrics, Unit
 
-FORMAT = 2  # one more whenever units are made or counted otherwise than before
+FORMAT = 3  # one more whenever units are made or counted otherwise than before
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ and Mixed are not computed: they need a second question to the judge.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,10 @@ KINDS = {
     "hard_accuracy": Kind("hard questions (by pair)"),
     "accuracy": Kind("questions right (aAcc)"),
     "unclear": Kind("neither right nor wrong", "lower"),
+    "unreadable": Kind("unreadable", "lower"),
+    "careful_pair_accuracy": Kind("qAcc, careful reading"),
+    "careful_figure_accuracy": Kind("fAcc, careful reading"),
+    "careful_accuracy": Kind("aAcc, careful reading"),
     "yes_difference": Kind("share of yes, answers minus labels", "neither"),
     "false_positive_ratio": Kind("share of wrong answers that say yes", "neither"),
 }
@@ -130,7 +134,7 @@ class HallusionBench:
     ) -> list[Unit]:
         """One unit per question; the judge decides."""
         judged = {q.id: read_verdict(verdicts[q.id]) for q in questions}
-        return make_units(self._rows(root), answers, judged)
+        return make_units(self._rows(root), answers, judged, judged=True)
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         """Over all questions, then by category (VD, VS) and by subcategory."""
@@ -142,12 +146,15 @@ class HallusionBench:
             values |= {f"{g}_accuracy": whole.share(f"{g}_right", g) for g in ("easy", "hard")}
         values |= {
             "unclear": whole.share("unclear", "questions"),
+            **whole.accuracies("careful_"),
             "yes_difference": whole.share("said_yes", "questions")
             - whole.share("label_yes", "questions"),
             "false_positive_ratio": ratio(
                 whole.count("wrong_yes"), whole.count("questions") - whole.count("right")
             ),
         }
+        if any(name.endswith("/unreadable") for name in sums):
+            values["unreadable"] = whole.share("unreadable", "questions")
         for part in (*CATEGORIES, *kinds):
             members = [kind for kind in kinds if kind == part or kind.startswith(f"{part}_")]
             if members:
@@ -161,13 +168,14 @@ class HallusionBench:
         questions: Sequence[Question],
         answers: Mapping[str, str],
         texts: Mapping[str, str],
+        judged: bool = False,
     ) -> list[Unit]:
-        """Units by what `texts`, the answers or what stands for them, say."""
+        """Units by what `texts`, the answers or what a judge made of them, say."""
         verdicts: dict[str, int] = {}
         for question in questions:
             said = self.said(texts[question.id])
             verdicts[question.id] = UNCLEAR if said is None else int(said == question.label)
-        return make_units(self._rows(root), answers, verdicts)
+        return make_units(self._rows(root), answers, verdicts, judged)
 
     def _rows(self, root: Path) -> list[Row]:
         rows = read_questions(self.files(root)[0])
@@ -188,14 +196,9 @@ class VlmEvalKitHallusionBench(HallusionBench):
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
+        asking = VLMEVALKIT_JUDGE.format
         return [
-            Question(
-                q.id,
-                VLMEVALKIT_JUDGE.format(question=q.prompt, answer=answers[q.id]),
-                None,
-                q.label,
-                q.category,
-            )
+            replace(q, prompt=asking(question=q.prompt, answer=answers[q.id]), image=None)
             for q in questions
             if self.said(answers[q.id]) is None
         ]
@@ -214,7 +217,7 @@ class VlmEvalKitHallusionBench(HallusionBench):
         """One unit per question; the judge decides where the words do not."""
         unknown = {q.id for q in questions if self.said(answers[q.id]) is None}
         texts = {q.id: (verdicts if q.id in unknown else answers)[q.id] for q in questions}
-        return self._by_words(root, questions, answers, texts)
+        return self._by_words(root, questions, answers, texts, judged=True)
 
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         """As the other rules, and the mean that the OpenVLM leaderboard quotes."""
@@ -237,9 +240,10 @@ class _Sums:
     def share(self, part: str, whole: str) -> np.ndarray:
         return ratio(self.count(part), self.count(whole))
 
-    def accuracies(self) -> dict[str, np.ndarray]:
+    def accuracies(self, reading: str = "") -> dict[str, np.ndarray]:
+        """By the rule, or by the `reading` that its counts begin with."""
         return {
-            "pair_accuracy": self.share("pair_right", "pair"),
-            "figure_accuracy": self.share("figure_right", "figure"),
-            "accuracy": self.share("right", "questions"),
+            f"{reading}pair_accuracy": self.share(f"{reading}pair_right", "pair"),
+            f"{reading}figure_accuracy": self.share(f"{reading}figure_right", "figure"),
+            f"{reading}accuracy": self.share(f"{reading}right", "questions"),
         }

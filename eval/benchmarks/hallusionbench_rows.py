@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.benchmark import Unit
+from eval.benchmarks.pope import careful_verdict
 from eval.rows import read_json_rows
 
 WRONG, RIGHT, UNCLEAR = 0, 1, 2  # the official verdicts
@@ -112,36 +113,54 @@ GROUPS: dict[str, tuple[Callable[[Row], str], Callable[[Row], bool]]] = {
 
 
 def make_units(
-    rows: Iterable[Row], answers: Mapping[str, str], verdicts: Mapping[str, int]
+    rows: Iterable[Row], answers: Mapping[str, str], verdicts: Mapping[str, int], judged: bool
 ) -> list[Unit]:
-    """One unit per row that has a verdict; a group counts on the first of its rows."""
-    judged = [row for row in rows if row.id in verdicts]
-    right = {row.id: _is_right(row, verdicts[row.id]) for row in judged}
-    counts = {row.id: _counts(row, right[row.id], verdicts[row.id]) for row in judged}
+    """One unit per row that has a verdict; a group counts on the first of its rows.
+
+    The careful reading is of the answer's words, whoever gave the verdict. Where nobody `judged`,
+    an answer that it cannot read is counted.
+    """
+    rows = [row for row in rows if row.id in verdicts]
+    careful = {row.id: _careful(row, answers[row.id]) for row in rows}
+    right = {row.id: _is_right(row, verdicts[row.id]) for row in rows}
+    careful_right = {row.id: _is_right(row, careful[row.id]) for row in rows}
+    counts = {row.id: _counts(row, right[row.id], verdicts[row.id]) for row in rows}
+    for row in rows:
+        counts[row.id]["careful_right"] = careful_right[row.id]
+        if not judged:
+            counts[row.id]["unreadable"] = careful[row.id] == UNCLEAR
     for name, (key, belongs) in GROUPS.items():
         groups: defaultdict[str, list[str]] = defaultdict(list)
-        for row in judged:
+        for row in rows:
             if belongs(row):
                 groups[key(row)].append(row.id)
         for members in groups.values():
             counts[members[0]][name] = 1
             counts[members[0]][f"{name}_right"] = all(right[i] for i in members)
-    return [
-        Unit(
-            id=row.id,
-            cluster=row.cluster,
-            counts={f"{row.kind}/{name}": float(n) for name, n in counts[row.id].items()},
-            right=right[row.id],
-            category=row.kind,
-            question=row.question,
-            answer=answers[row.id],
-            reading=WORDS[verdicts[row.id]],
-            label=row.label,
-            images=() if row.image is None else (row.image,),
-            joint=True,
-        )
-        for row in judged
-    ]
+            counts[members[0]][f"careful_{name}_right"] = all(careful_right[i] for i in members)
+    return [_unit(row, answers[row.id], verdicts[row.id], counts[row.id]) for row in rows]
+
+
+def _careful(row: Row, answer: str) -> int:
+    said = careful_verdict(answer)
+    return UNCLEAR if said is None else int(said == row.label)
+
+
+def _unit(row: Row, answer: str, verdict: int, counts: Mapping[str, float]) -> Unit:
+    unseen = verdict != UNCLEAR and counts.get("unreadable", 0)
+    return Unit(
+        id=row.id,
+        cluster=row.cluster,
+        counts={f"{row.kind}/{name}": float(n) for name, n in counts.items()},
+        right=_is_right(row, verdict),
+        category=row.kind,
+        question=row.question,
+        answer=answer,
+        reading=WORDS[verdict] + (" (unreadable)" if unseen else ""),
+        label=row.label,
+        images=() if row.image is None else (row.image,),
+        joint=True,
+    )
 
 
 def _is_right(row: Row, verdict: int) -> bool:

@@ -376,9 +376,9 @@ def test_result_file_round_trip(pope_root: Path, tmp_path: Path) -> None:
     [
         ("{", "not a result"),
         ("[]", "not a result"),
-        ('{"format": 2}', "not a result"),
+        ('{"format": 3}', "not a result"),
         ('{"format": 1}', "result format 1"),
-        ('{"format": 2, "units": [{"id": "1"}]}', "not a result"),
+        ('{"format": 3, "units": [{"id": "1"}]}', "not a result"),
     ],
 )
 def test_bad_result_files(tmp_path: Path, text: str, message: str) -> None:

@@ -221,6 +221,28 @@ def test_lmms_evals_rule_without_a_judge(hallusionbench_root: Path) -> None:
     metrics = point_metrics(benchmark, benchmark.score(hallusionbench_root, questions, answers))
     assert metrics["accuracy"] == 0.5  # everything else is a no
     assert metrics["yes_difference"] == -0.5
+    # With care, none of these says anything; without a picture nobody need say anything.
+    assert metrics["unreadable"] == 1
+    assert metrics["careful_accuracy"] == metrics["careful_pair_accuracy"] == 0
+
+
+def test_careful_reading_by_hand(hallusionbench_root: Path) -> None:
+    """Beside each rule; a judge's verdicts leave it as it is, and what judges read is no loss."""
+    questions = OFFICIAL.load(hallusionbench_root)
+    texts = ["Yes, both.", "**No**", "no", "They look alike.", "", "Yes and no", "No."]
+    answers = dict(zip(IDS, texts, strict=True))
+    # Labels: yes, no, no, yes; no (of no figure, where saying nothing is right), yes, no.
+    by_words = point_metrics(OFFICIAL, OFFICIAL.score(hallusionbench_root, questions, answers))
+    verdicts = dict.fromkeys(IDS, "correct")
+    units = OFFICIAL.score_verdicts(hallusionbench_root, questions, answers, verdicts)
+    judged = point_metrics(OFFICIAL, units)
+    for metrics in (by_words, judged):
+        assert metrics["careful_accuracy"] == pytest.approx(5 / 7)
+        assert metrics["careful_figure_accuracy"] == pytest.approx(2 / 4)
+        assert metrics["careful_pair_accuracy"] == pytest.approx(1 / 3)
+    assert by_words["unreadable"] == pytest.approx(3 / 7)
+    assert "unreadable" not in judged
+    assert judged["accuracy"] == 1
 
 
 def test_official_judges_prompt(hallusionbench_root: Path) -> None:
@@ -238,6 +260,7 @@ def test_vlmevalkits_judge_is_asked_about_the_unknown_alone(hallusionbench_root:
     questions = VLMEVALKIT.load(hallusionbench_root)
     answers = {question.id: "Yes" for question in questions} | {IDS[1]: "Shorter", IDS[2]: "equal"}
     asked = VLMEVALKIT.judge_questions(hallusionbench_root, questions, answers)
+    assert all(question.image is None for question in asked)
     assert [question.id for question in asked] == [IDS[1], IDS[2]]
     assert asked[0].prompt.endswith("Question: Is A longer??\nAnswer: Shorter\nYour output: ")
     units = VLMEVALKIT.score_verdicts(
