@@ -160,10 +160,18 @@ class JudgedBenchmark(LanguageBenchmark, Protocol):
         """False where `score` reads the answers by a rule as well."""
         ...
 
+    def needs_verdict(self, question: Question, answer: str) -> bool:
+        """False where the rule reads this answer without a judge."""
+        ...
+
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
-        """What to ask the judge; ids are the questions'. A question may need no judge."""
+        """What to ask the judge about the answers that need a verdict; ids are the questions'.
+
+        Raises:
+            FileNotFoundError: the file of the judge's official prompt is not there.
+        """
         ...
 
     def read_verdicts(self, path: Path, questions: Sequence[Question]) -> Answers:

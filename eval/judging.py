@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,13 +36,15 @@ class Verdicts:
 def verdicts_of_file(
     benchmark: JudgedBenchmark,
     path: Path,
-    to_judge: Sequence[Question],
+    needed: Sequence[Question],
+    to_judge: Callable[[], Sequence[Question]],
     known: Sequence[Question],
 ) -> Verdicts | None:
     """Verdicts that were given before; None where the file holds answers alone.
 
     Args:
-        to_judge: what the judge had to be asked; each needs a verdict.
+        needed: the questions whose answers need a verdict.
+        to_judge: what the judge is asked about them, for files that say what it was asked.
         known: all questions of the benchmark; verdicts on others are an error.
 
     Raises:
@@ -62,10 +64,10 @@ def verdicts_of_file(
             f"{path}: {len(unknown)} verdicts on questions that {benchmark.name} does not have: "
             f"{some(unknown)}; take the verdicts that belong to the answers."
         )
-    missing = [question.id for question in to_judge if question.id not in replies]
+    missing = [question.id for question in needed if question.id not in replies]
     if missing:
         raise ValueError(
-            f"{path}: {len(missing)} of {len(to_judge)} answers have no verdict: {some(missing)}; "
+            f"{path}: {len(missing)} of {len(needed)} answers have no verdict: {some(missing)}; "
             "judge them too."
         )
     return Verdicts(replies, _judge_of(path), path)
@@ -78,10 +80,11 @@ def _judge_of(path: Path) -> dict[str, str | None]:
     return {"name": None} | made_by["judge"] if "judge" in made_by else {"name": UNKNOWN}
 
 
-def _require_same_answers(path: Path, to_judge: Sequence[Question]) -> None:
+def _require_same_answers(path: Path, to_judge: Callable[[], Sequence[Question]]) -> None:
     """What the judge was asked holds the answer; our own files of verdicts keep it."""
-    prompts = {question.id: question.prompt for question in to_judge}
     rows = read_json_rows(path) if path.suffix == ".jsonl" else []
+    told = any(row.get("prompt") is not None for row in rows)
+    prompts = {question.id: question.prompt for question in to_judge()} if told else {}
     for row in rows:
         asked = row.get("prompt")
         if asked is not None and asked != prompts.get(str(row.get("question_id")), asked):
@@ -108,8 +111,14 @@ def prompt_of_script(path: Path, name: str, places: Sequence[str]) -> str:
         places: what the prompt must hold for what is to be judged, each as often as it stands here.
 
     Raises:
+        FileNotFoundError: no such script.
         ValueError: no Python, no such string in it, or one with other places.
     """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file, and the judge's prompt is in it; fetch the benchmark "
+            "(scripts/fetch_benchmarks.py), or give verdicts (--verdicts FILE)."
+        )
     try:
         script = ast.parse(path.read_text(encoding="utf-8-sig"))
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:

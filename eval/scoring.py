@@ -100,7 +100,8 @@ def _askable(benchmark: LanguageBenchmark, root: Path, judging: Judging) -> list
     _require_judge(benchmark, judging)
     if isinstance(benchmark, JudgedBenchmark):
         judging.require()
-        benchmark.judge_questions(root, [], {})  # reads the judge's official prompt
+        if judging.judge is not None:
+            benchmark.judge_questions(root, [], {})  # reads the judge's official prompt
     questions = benchmark.load(root)
     check_images(root, [question.image for question in questions if question.image])
     return questions
@@ -167,14 +168,18 @@ class _Asked:
     ) -> Verdicts | None:
         # Before a file of answers could pass for one of verdicts: both hold texts.
         _require_judge(benchmark, judging)
-        to_judge = benchmark.judge_questions(self.root, self.answered, self.answers)
+
+        def to_judge() -> list[Question]:
+            return benchmark.judge_questions(self.root, self.answered, self.answers)
+
         if judging.judge is not None:
             assert output is not None
             path = output / f"{benchmark.name}.verdicts.jsonl"
-            return judging.ask(benchmark, self.root, to_judge, path)
+            return judging.ask(benchmark, self.root, to_judge(), path)
         # Released files may hold answers and verdicts side by side.
         path = judging.file or self.path
-        verdicts = verdicts_of_file(benchmark, path, to_judge, self.questions)
+        needed = [q for q in self.answered if benchmark.needs_verdict(q, self.answers[q.id])]
+        verdicts = verdicts_of_file(benchmark, path, needed, to_judge, self.questions)
         if verdicts is None and judging.file is not None:
             raise ValueError(f"{path}: holds no verdicts on {benchmark.title}; check --verdicts.")
         return verdicts

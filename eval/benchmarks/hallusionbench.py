@@ -32,6 +32,7 @@ from eval.benchmarks.hallusionbench_rows import (
     CATEGORIES,
     UNCLEAR,
     Row,
+    Sums,
     make_units,
     read_questions,
 )
@@ -101,6 +102,9 @@ class HallusionBench:
         """`model_prediction`, one `<model>_output`, or the forms of the tools."""
         return Files(questions, self.pictured).answers(path)
 
+    def needs_verdict(self, question: Question, answer: str) -> bool:
+        return True
+
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
@@ -139,7 +143,7 @@ class HallusionBench:
     def metrics(self, sums: Counts) -> dict[str, np.ndarray]:
         """Over all questions, then by category (VD, VS) and by subcategory."""
         kinds = sorted({name.partition("/")[0] for name in sums})
-        whole = _Sums(sums, kinds)
+        whole = Sums(sums, kinds)
         values = whole.accuracies()
         if not self.pictured:
             # Without the questions that have no picture these would not be the leaderboard's.
@@ -158,7 +162,7 @@ class HallusionBench:
         for part in (*CATEGORIES, *kinds):
             members = [kind for kind in kinds if kind == part or kind.startswith(f"{part}_")]
             if members:
-                accuracies = _Sums(sums, members).accuracies()
+                accuracies = Sums(sums, members).accuracies()
                 values |= {f"{part}/{name}": value for name, value in accuracies.items()}
         return values
 
@@ -193,6 +197,9 @@ class VlmEvalKitHallusionBench(HallusionBench):
     parser: str = "hallusionbench-vlmevalkit-1"
     headlines: tuple[str, ...] = ("average", "accuracy", "figure_accuracy", "pair_accuracy")
 
+    def needs_verdict(self, question: Question, answer: str) -> bool:
+        return self.said(answer) is None
+
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
@@ -200,7 +207,7 @@ class VlmEvalKitHallusionBench(HallusionBench):
         return [
             replace(q, prompt=asking(question=q.prompt, answer=answers[q.id]), image=None)
             for q in questions
-            if self.said(answers[q.id]) is None
+            if self.needs_verdict(q, answers[q.id])
         ]
 
     def read_verdicts(self, path: Path, questions: Sequence[Question]) -> Answers:
@@ -224,26 +231,3 @@ class VlmEvalKitHallusionBench(HallusionBench):
         values = super().metrics(sums)
         three = [values[name] for name in ("accuracy", "figure_accuracy", "pair_accuracy")]
         return {"average": np.mean(three, axis=0)} | values
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Sums of counts over some subcategories."""
-
-    sums: Counts
-    kinds: Sequence[str]
-
-    def count(self, name: str) -> np.ndarray:
-        zero = np.zeros_like(next(iter(self.sums.values())))
-        return sum((self.sums.get(f"{kind}/{name}", zero) for kind in self.kinds), start=zero)
-
-    def share(self, part: str, whole: str) -> np.ndarray:
-        return ratio(self.count(part), self.count(whole))
-
-    def accuracies(self, reading: str = "") -> dict[str, np.ndarray]:
-        """By the rule, or by the `reading` that its counts begin with."""
-        return {
-            f"{reading}pair_accuracy": self.share(f"{reading}pair_right", "pair"),
-            f"{reading}figure_accuracy": self.share(f"{reading}figure_right", "figure"),
-            f"{reading}accuracy": self.share(f"{reading}right", "questions"),
-        }

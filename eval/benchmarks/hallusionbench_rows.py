@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.benchmark import Unit
+import numpy as np
+
+from eval.benchmark import Counts, Unit, ratio
 from eval.benchmarks.pope import careful_verdict
 from eval.rows import read_json_rows
 
@@ -179,3 +181,26 @@ def _counts(row: Row, right: bool, verdict: int) -> dict[str, float]:
         "said_yes": right == yes,
         "wrong_yes": not right and not yes,
     }
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of the units' counts over some subcategories (`kinds`)."""
+
+    sums: Counts
+    kinds: Sequence[str]
+
+    def count(self, name: str) -> np.ndarray:
+        zero = np.zeros_like(next(iter(self.sums.values())))
+        return sum((self.sums.get(f"{kind}/{name}", zero) for kind in self.kinds), start=zero)
+
+    def share(self, part: str, whole: str) -> np.ndarray:
+        return ratio(self.count(part), self.count(whole))
+
+    def accuracies(self, reading: str = "") -> dict[str, np.ndarray]:
+        """By the rule, or by the `reading` that its counts begin with."""
+        return {
+            f"{reading}pair_accuracy": self.share(f"{reading}pair_right", "pair"),
+            f"{reading}figure_accuracy": self.share(f"{reading}figure_right", "figure"),
+            f"{reading}accuracy": self.share(f"{reading}right", "questions"),
+        }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.answers import TEXT_KEYS, answer_rows, answers_by_id, answers_to, some
+from eval.answers import AnswerRow, answer_rows, answers_by_id, answers_to, as_answers, some
 from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.benchmarks.llava_review import (
     CATEGORIES,
@@ -62,19 +62,20 @@ class LlavaBench:
         return KINDS
 
     def files(self, root: Path) -> list[Path]:
-        """Questions, what the pictures show, GPT-4's answers, and the judge's prompts."""
-        paths = [root / name for name in (QUESTIONS, CONTEXT, REFERENCE, RULE)]
+        """Questions and GPT-4's answers; what the pictures show and the judge's prompts where they
+        are there, for verdicts from a file need neither."""
+        paths = [root / name for name in (QUESTIONS, REFERENCE)]
         for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"{path}: no such file; rule.json is LLaVA's (llava/eval/table), the others "
-                    "are of the data set liuhaotian/llava-bench-in-the-wild."
+                    f"{path}: no such file; take it from the data set liuhaotian/"
+                    "llava-bench-in-the-wild."
                 )
-        return paths
+        return [*paths, *root.glob(CONTEXT), *root.glob(RULE)]
 
     def load(self, root: Path) -> list[Question]:
         """One question per row; labels are GPT-4's answers."""
-        path, _, reference, _ = self.files(root)
+        path, reference = self.files(root)[:2]
         labels = dict(answers_by_id(reference, "question_id"))
         questions = [
             _question(path, number, row, labels)
@@ -87,19 +88,28 @@ class LlavaBench:
         return ""
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> Answers:
-        return _by_id(path, questions, TEXT_KEYS)
+        return _by_id(answer_rows(path), questions)
 
     def score(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Unit]:
         raise needs_judge(self.title)
 
+    def needs_verdict(self, question: Question, answer: str) -> bool:
+        return True
+
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
         """The official prompt about every pair of answers, as the user's turn."""
-        _, context, _, rule = self.files(root)
-        captions, rules = captions_of(context), rules_of(rule)
+        for name in (CONTEXT, RULE):
+            if not (root / name).is_file():
+                raise FileNotFoundError(
+                    f"{root / name}: no such file, and the judge is asked with it; fetch the "
+                    "benchmark (scripts/fetch_benchmarks.py), or give reviews (--verdicts FILE)."
+                )
+        context = root / CONTEXT
+        captions, rules = captions_of(context), rules_of(root / RULE)
         pictures = {q.id: (q.image or "").removeprefix(FOLDER) for q in questions}
         unseen = [identity for identity, name in pictures.items() if name not in captions]
         if unseen:
@@ -116,20 +126,24 @@ class LlavaBench:
         ]
 
     def read_verdicts(self, path: Path, questions: Sequence[Question]) -> Answers:
-        """LLaVA's reviews (`content`, with `tuple` as read then), or rows with a text.
+        """LLaVA's reviews (`content`, with `tuple` as read then, or `tuple` alone, which is what
+        summarize_gpt_review.py averages), or rows with a text.
 
         Raises:
             ValueError: a `tuple` that is not what its `content` says.
         """
-        for number, row in enumerate(read_json_rows(path), start=1):
+        rows = read_json_rows(path)
+        for number, row in enumerate(rows, start=1):
             content, scores = row.get("content"), row.get("tuple")
+            if content is None and isinstance(scores, list):
+                row["content"] = " ".join(str(score) for score in scores)
             said = list(official_scores(content)) if isinstance(content, str) else scores
             if scores not in (said, None):
                 raise ValueError(
                     f"{path}, row {number}: tuple {scores} is not what content says, {said}; "
                     "mend or remove one of them."
                 )
-        return _by_id(path, questions, ("content", "text"))
+        return _by_id(as_answers(path, rows, ("content", "text")), questions)
 
     def score_verdicts(
         self,
@@ -155,9 +169,8 @@ class LlavaBench:
         return _metrics({n: np.asarray(value) for n, value in everything.items()}) | by_category
 
 
-def _by_id(path: Path, questions: Sequence[Question], text_keys: Sequence[str]) -> Answers:
+def _by_id(rows: Sequence[AnswerRow], questions: Sequence[Question]) -> Answers:
     words = {question.id: question.prompt for question in questions}
-    rows = answer_rows(path, text_keys)
     return answers_to(words, ((row.identity("question_id"), row) for row in rows))
 
 

@@ -20,7 +20,8 @@ from eval.benchmark import Answers, Counts, Kind, Question, Unit, ratio
 from eval.judging import needs_judge, prompt_of_script
 from eval.rows import read_json_rows, require_ids
 
-TEMPLATE, SCRIPT = "response_template.json", "eval_gpt4.py"
+TEMPLATES = ("response_template.json", "mmhal-bench_answer_template.json")
+SCRIPT = "eval_gpt4.py"
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment")
 TYPES += ("holistic", "other")
 TEXTS = ("question_type", "image_id", "image_src", "question", "gt_answer")
@@ -73,14 +74,15 @@ class MmHal:
         return KINDS
 
     def files(self, root: Path) -> list[Path]:
-        """The template and the official script, whose prompt the judge is asked with."""
-        for name in (TEMPLATE, SCRIPT):
-            if not (root / name).is_file():
-                raise FileNotFoundError(
-                    f"{root / name}: no such file; take it from the data set Shengcao1006/"
-                    "MMHal-Bench."
-                )
-        return [root / TEMPLATE, root / SCRIPT]
+        """The template, by its official name or by RLHF-V's, and the script of the judge's prompt
+        where it is there; verdicts from a file need none."""
+        template = next((root / n for n in TEMPLATES if (root / n).is_file()), None)
+        if template is None:
+            raise FileNotFoundError(
+                f"{root / TEMPLATES[0]}: no such file; take it from the data set Shengcao1006/"
+                "MMHal-Bench."
+            )
+        return [template, *root.glob(SCRIPT)]
 
     def load(self, root: Path) -> list[Question]:
         """One question per item of the template, in its order."""
@@ -104,12 +106,15 @@ class MmHal:
     ) -> list[Unit]:
         raise needs_judge(self.title)
 
+    def needs_verdict(self, question: Question, answer: str) -> bool:
+        return True
+
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
         """The official prompt about every answer, as the user's turn."""
-        path, script = self.files(root)
-        prompt = prompt_of_script(script, "template", ("{}",) * 4)
+        path = self.files(root)[0]
+        prompt = prompt_of_script(root / SCRIPT, "template", ("{}",) * 4)
         contents = {str(row["image_id"]): _contents(path, row) for row in read_json_rows(path)}
         return [
             replace(

@@ -86,19 +86,20 @@ class ObjHal:
         return KINDS
 
     def files(self, root: Path) -> list[Path]:
-        """Questions, synonyms, the official script with its prompt, and COCO's annotations."""
-        paths = [root / n for n in (QUESTIONS, SYNONYMS, SCRIPT, INSTANCES, CAPTIONS)]
+        """Questions, synonyms, COCO's annotations, and the official script with the judge's prompt
+        where it is there; verdicts from a file need none."""
+        paths = [root / n for n in (QUESTIONS, SYNONYMS, INSTANCES, CAPTIONS)]
         for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(
                     f"{path}: no such file; the annotations are COCO's, the others are RLHF-V's "
                     "(eval/data, eval)."
                 )
-        return paths
+        return [*paths, *root.glob(SCRIPT)]
 
     def load(self, root: Path) -> list[Question]:
         """One question per row; labels are the picture's objects."""
-        path, synonyms, _, instances, captions = self.files(root)
+        path, synonyms, instances, captions = self.files(root)[:4]
         truth = coco_objects(instances, captions, refined_reader(synonyms))
         questions = [_question(path, n, row, truth) for n, row in enumerate(read_json_rows(path))]
         require_ids(path, "image_id", [question.id for question in questions])
@@ -118,10 +119,14 @@ class ObjHal:
     ) -> list[Unit]:
         raise needs_judge(self.title)
 
+    def needs_verdict(self, question: Question, answer: str) -> bool:
+        """Answers of up to three words name no objects."""
+        return len(answer.split()) > SHORT
+
     def judge_questions(
         self, root: Path, questions: Sequence[Question], answers: Mapping[str, str]
     ) -> list[Question]:
-        """The official prompt about the answers of more than three words, as the user's turn."""
+        """The official prompt, as the user's turn."""
         prompt = prompt_of_script(root / SCRIPT, "prompt_template", ("{question}", "{answer}"))
         return [
             replace(
@@ -130,7 +135,7 @@ class ObjHal:
                 image=None,
             )
             for q in questions
-            if not _short(answers[q.id])
+            if self.needs_verdict(q, answers[q.id])
         ]
 
     def read_verdicts(self, path: Path, questions: Sequence[Question]) -> Answers:
@@ -152,7 +157,7 @@ class ObjHal:
         reader = refined_reader(root / SYNONYMS)
         units: list[Unit] = []
         for q in questions:
-            reply = "[]" if _short(answers[q.id]) else verdicts[q.id]
+            reply = verdicts[q.id] if self.needs_verdict(q, answers[q.id]) else "[]"
             strict = official_list(reply)
             listed = careful_list(reply) if strict is None else strict
             named = None if listed is None else named_objects(reader, listed, self.tagger)
@@ -172,10 +177,6 @@ class ObjHal:
             "mended": ratio(sums["mended"], sums["n"]),
             "unreadable": ratio(sums["unreadable"], sums["n"]),
         }
-
-
-def _short(answer: str) -> bool:
-    return len(answer.split()) <= SHORT
 
 
 def _identity(identity: str) -> str:

@@ -62,30 +62,32 @@ def test_wrong_verdicts(
     questions = MMHAL.load(mmhal_root)
     path = write(tmp_path / "verdicts.jsonl", rows)
     with pytest.raises(ValueError, match=message):
-        verdicts_of_file(MMHAL, path, questions, questions)
+        verdicts_of_file(MMHAL, path, questions, lambda: questions, questions)
 
 
 def test_verdicts_of_a_file(mmhal_root: Path, tmp_path: Path) -> None:
     questions = MMHAL.load(mmhal_root)
     path = write(tmp_path / "verdicts.jsonl", VERDICTS)
-    verdicts = verdicts_of_file(MMHAL, path, questions, questions)
+    verdicts = verdicts_of_file(MMHAL, path, questions, lambda: questions, questions)
     assert verdicts is not None
     assert verdicts.replies == dict.fromkeys(IDS, "Rating: 4")
     assert (verdicts.judge, verdicts.file) == ({"name": UNKNOWN}, path)
     # What needed no judge needs no verdict, and may have one.
     path = write(tmp_path / "verdicts.jsonl", VERDICTS[2:])
-    assert verdicts_of_file(MMHAL, path, questions[3:], questions) is not None
-    assert verdicts_of_file(MMHAL, write(path, []), questions, questions) is None
+    assert (
+        verdicts_of_file(MMHAL, path, questions[3:], lambda: questions[3:], questions) is not None
+    )
+    assert verdicts_of_file(MMHAL, write(path, []), questions, lambda: questions, questions) is None
 
 
 def test_verdicts_on_other_answers_are_refused(mmhal_root: Path, tmp_path: Path) -> None:
     questions = MMHAL.load(mmhal_root)
     rows = [{**row, "prompt": q.prompt} for row, q in zip(VERDICTS, questions, strict=True)]
     path = write(tmp_path / "verdicts.jsonl", rows)
-    assert verdicts_of_file(MMHAL, path, questions, questions) is not None
+    assert verdicts_of_file(MMHAL, path, questions, lambda: questions, questions) is not None
     write(path, [*rows[:-1], {**rows[-1], "prompt": f"{questions[-1].prompt} Another answer."}])
     with pytest.raises(ValueError, match=f"judges another answer to {questions[-1].id} than the"):
-        verdicts_of_file(MMHAL, path, questions, questions)
+        verdicts_of_file(MMHAL, path, questions, lambda: questions, questions)
 
 
 def test_answers_alone_are_no_verdicts(

@@ -157,7 +157,7 @@ REVIEW = {"question_id": 0, "content": "8 6\nGood.", "tuple": [8, 6]}
         (ANSWERS, "{", "line 1: broken json"),
         (ANSWERS, (REVIEW | {"tuple": [6, 8]}, *VERDICTS[1:]), r"row 1: tuple \[6, 8\] is not"),
         (ANSWERS, (REVIEW | {"tuple": [-1, -1]}, *VERDICTS[1:]), "row 1: tuple .* is not"),
-        (ANSWERS, (*VERDICTS[1:], {"question_id": 0, "tuple": [8, 6]}), "row 4: none of"),
+        (ANSWERS, (*VERDICTS[1:], {"question_id": 0, "tuple": 8}), "row 4: none of"),
         (ANSWERS, (*VERDICTS[1:], REVIEW | {"content": 8}), "answer 8 is no string"),
     ],
 )  # fmt: skip
@@ -190,6 +190,17 @@ def test_an_empty_answer_is_judged_and_counted(llava_bench_root: Path) -> None:
         ("questions.jsonl", '{"question_id": 0, "image": "001.jpg", "text": "?"}', "category None"),
         ("questions.jsonl", '{"question_id": "x"}', r"row 1: needs question_id \(number\)"),
         ("answers_gpt4.jsonl", '{"question_id": 0, "text": "A"}', "row 2: .* has no answer to 1"),
+    ],
+)
+def test_wrong_data(llava_bench_root: Path, name: str, content: str, message: str) -> None:
+    (llava_bench_root / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        scored(BENCH, llava_bench_root, ANSWERS, VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
         ("context.jsonl", '{"image": "001.jpg", "caption": "A"}', "no context for questions 3"),
         ("context.jsonl", '{"image": "001.jpg", "caption": []}', "caption of 001.jpg is no text"),
         ("context.jsonl", '{"image": "001.jpg", "caption": [1]}', "caption of 001.jpg is no text"),
@@ -197,10 +208,26 @@ def test_an_empty_answer_is_judged_and_counted(llava_bench_root: Path) -> None:
         ("rule.json", "[]", "no rule llava_bench_conv"),
     ],
 )
-def test_wrong_data(llava_bench_root: Path, name: str, content: str, message: str) -> None:
+def test_wrong_prompts_of_the_judge(
+    llava_bench_root: Path, name: str, content: str, message: str
+) -> None:
     (llava_bench_root / name).write_text(content)
+    questions = BENCH.load(llava_bench_root)
     with pytest.raises(ValueError, match=message):
-        scored(BENCH, llava_bench_root, ANSWERS, VERDICTS)
+        BENCH.judge_questions(llava_bench_root, questions, {q.id: "Mine." for q in questions})
+
+
+def test_reviews_of_a_file_need_no_prompt_of_the_judge(llava_bench_root: Path) -> None:
+    """And may hold scores alone, which are what the official script averages."""
+    whole = metrics(BENCH, llava_bench_root, ANSWERS, VERDICTS)
+    for name in ("context.jsonl", "rule.json"):
+        (llava_bench_root / name).unlink()
+        with pytest.raises(FileNotFoundError, match="no such file, and the judge is asked with"):
+            BENCH.judge_questions(llava_bench_root, [], {})
+    scores = tuple({"question_id": n, "tuple": [8.0, 6]} for n in range(4))
+    for verdicts in (VERDICTS, scores):
+        found = metrics(BENCH, llava_bench_root, ANSWERS, verdicts)
+        assert found == pytest.approx(whole, nan_ok=True)
 
 
 def test_a_question_twice(llava_bench_root: Path) -> None:
@@ -210,10 +237,8 @@ def test_a_question_twice(llava_bench_root: Path) -> None:
         BENCH.load(llava_bench_root)
 
 
-@pytest.mark.parametrize(
-    "name", ["questions.jsonl", "context.jsonl", "answers_gpt4.jsonl", "rule.json"]
-)
+@pytest.mark.parametrize("name", ["questions.jsonl", "answers_gpt4.jsonl"])
 def test_missing_files(llava_bench_root: Path, name: str) -> None:
     (llava_bench_root / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{name}: no such file; rule.json is LLaVA's"):
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such file; take it from the data"):
         BENCH.load(llava_bench_root)

@@ -216,12 +216,23 @@ def test_contents_that_are_no_list(mmhal_root: Path) -> None:
     path = mmhal_root / "response_template.json"
     items = json.loads(path.read_text())
     path.write_text(json.dumps([items[0] | {"image_content": "Cat"}, *items[1:]]))
+    questions = MMHAL.load(mmhal_root)
     with pytest.raises(ValueError, match="image_content of h0 is no list"):
-        scored(MMHAL, mmhal_root, ANSWERS, VERDICTS)
+        MMHAL.judge_questions(mmhal_root, questions, {q.id: "A cat." for q in questions})
 
 
-@pytest.mark.parametrize("name", ["response_template.json", "eval_gpt4.py"])
-def test_missing_files(mmhal_root: Path, name: str) -> None:
-    (mmhal_root / name).unlink()
+def test_missing_files(mmhal_root: Path) -> None:
+    (mmhal_root / "response_template.json").unlink()
     with pytest.raises(FileNotFoundError, match="Shengcao1006/MMHal-Bench"):
         MMHAL.load(mmhal_root)
+
+
+def test_verdicts_of_a_file_need_no_prompt_of_the_judge(mmhal_root: Path) -> None:
+    """RLHF-V's folder: the template by another name, and no script beside it."""
+    whole = metrics(MMHAL, mmhal_root, ANSWERS, VERDICTS)
+    (mmhal_root / "eval_gpt4.py").unlink()
+    template = mmhal_root / "response_template.json"
+    template.rename(mmhal_root / "mmhal-bench_answer_template.json")
+    assert metrics(MMHAL, mmhal_root, ANSWERS, VERDICTS) == pytest.approx(whole, nan_ok=True)
+    with pytest.raises(FileNotFoundError, match=r"eval_gpt4\.py: no such file, and the judge's"):
+        MMHAL.judge_questions(mmhal_root, [], {})

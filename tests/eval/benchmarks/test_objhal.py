@@ -212,13 +212,21 @@ def test_wrong_questions(objhal_root: Path, row: dict, message: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["obj_halbench_300_with_image.jsonl", "synonyms_refine.txt", "eval_gpt_obj_halbench.py",
+    ["obj_halbench_300_with_image.jsonl", "synonyms_refine.txt",
      "annotations/captions_val2014.json"],
 )  # fmt: skip
 def test_missing_files(objhal_root: Path, name: str) -> None:
     (objhal_root / name).unlink()
     with pytest.raises(FileNotFoundError, match="the others are RLHF-V's"):
         OBJHAL.load(objhal_root)
+
+
+def test_verdicts_of_a_file_need_no_prompt_of_the_judge(objhal_root: Path) -> None:
+    whole = metrics(OBJHAL, objhal_root, ANSWERS, VERDICTS)
+    (objhal_root / "eval_gpt_obj_halbench.py").unlink()
+    assert metrics(OBJHAL, objhal_root, ANSWERS, VERDICTS) == pytest.approx(whole, nan_ok=True)
+    with pytest.raises(FileNotFoundError, match="no such file, and the judge's prompt"):
+        OBJHAL.judge_questions(objhal_root, [], {})
 
 
 def test_the_picture_is_the_rows_own(objhal_root: Path) -> None:
