@@ -16,7 +16,7 @@ from eval.registry import BENCHMARKS
 from eval.result import Result, read_result
 
 MUST_AGREE = ("parser", "decoding", "prompt", "judge")
-DATA = ("data", "pictures")
+DATA = ("data", "pictures", "prompts")
 COMMON = "pair the common units with --allow-different-data"
 
 

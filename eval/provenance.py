@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from eval.bars import bar
+from eval.benchmark import Question
 
 PACKAGES = ("torch", "transformers", "open_clip_torch", "nltk", "textblob", "numpy", "pillow")
 WEIGHTS_AND_CONFIG = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}
@@ -97,6 +98,12 @@ def pictures_hash(root: Path, pictures: Iterable[str]) -> str:
     for name in bar(sorted(set(pictures)), "hashing pictures"):
         digest.update(f"{name}\0{file_hash(root / name)}\n".encode())
     return digest.hexdigest()
+
+
+def prompts_hash(questions: Iterable[Question]) -> str:
+    """One hash over what is asked, by question id: benchmarks have several suffixes."""
+    lines = sorted(f"{question.id}\0{question.prompt}\n" for question in questions)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.benchmark import Metrics, Unit
+from eval.bootstrap import Interval, cluster_sums, percentile_interval, resampled_metrics
 
 FORMAT = 3  # one more whenever units are made or counted otherwise than before
 
@@ -47,6 +48,14 @@ def point_metrics(benchmark: Metrics, units: Sequence[Unit]) -> dict[str, float]
     return {name: float(value[0]) for name, value in values.items()}
 
 
+def intervals(benchmark: Metrics, units: Sequence[Unit]) -> dict[str, Interval]:
+    """The metrics' 95 % intervals over the choice of pictures; NaN where there are none."""
+    names = count_names(units)
+    counts_KC = cluster_sums(count_matrix(units, names), [unit.cluster for unit in units])
+    [drawn] = resampled_metrics(benchmark, names, counts_KC[None, None])
+    return {name: percentile_interval(values_R) for name, values_R in drawn.items()}
+
+
 def write_result(benchmark: Metrics, result: Result, path: Path) -> None:
     """Write atomically: an interrupted run leaves no half result."""
     metrics = point_metrics(benchmark, result.units)
@@ -54,6 +63,10 @@ def write_result(benchmark: Metrics, result: Result, path: Path) -> None:
         "format": FORMAT,
         "benchmark": result.benchmark,
         "metrics": {k: None if np.isnan(v) else v for k, v in metrics.items()},
+        "intervals": {
+            k: None if np.isnan(v.low) else [v.low, v.high]
+            for k, v in intervals(benchmark, result.units).items()
+        },
         "provenance": result.provenance,
         "data_root": result.data_root,
         "units": [asdict(unit) for unit in result.units],

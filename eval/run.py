@@ -19,14 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.table import Table
 
 from eval.asking import Decoding, Judge, Subject
-from eval.benchmark import JudgedBenchmark, LanguageBenchmark, Metrics, TowerBenchmark, kind_of
+from eval.benchmark import JudgedBenchmark, LanguageBenchmark, Metrics, TowerBenchmark
 from eval.judging import Judging
+from eval.metric_table import metric_table
 from eval.parts import processes
 from eval.registry import BENCHMARKS, find_benchmark
 from eval.result import Result, point_metrics, write_result
@@ -196,28 +195,6 @@ def _warn_of_unread(benchmark: Metrics, result: Result) -> None:
         if name.rpartition("/")[2] in UNREAD and share > MANY:
             logger.warning("%s: %.0f %% of the answers say nothing that can be read (%s)",
                            benchmark.title, 100 * share, name)  # fmt: skip
-
-
-def metric_table(benchmark: Metrics, result: Result) -> Table:
-    """All metrics of one result, shares in percent; headlines in bold."""
-    extent = result.provenance.get("answered", f"{len(result.units)} units")
-    decoding = result.provenance.get("decoding")
-    # Scores of captions hang on it; of answers from a file it is not known.
-    limit = f" · at most {decoding['max_new_tokens']} tokens" if isinstance(decoding, dict) else ""
-    judge = result.provenance.get("judge")
-    judged = f" · judge: {judge['name']}" if isinstance(judge, dict) else ""
-    table = Table(title=f"{benchmark.title} · {extent}{limit}{judged}", title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in point_metrics(benchmark, result.units).items():
-        kind = kind_of(benchmark, name)
-        part = name.rpartition("/")[0]
-        # A count has no decimals to show, MME's points have two.
-        plain = f"{value:.2f}".removesuffix(".00")
-        text = "n/a" if np.isnan(value) else f"{100 * value:.2f} %" if kind.share else plain
-        style = "bold" if name in benchmark.headlines else None
-        table.add_row(f"{part}: {kind.title}" if part else kind.title, text, style=style)
-    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from eval.provenance import (
     model_identity,
     path_hash,
     pictures_hash,
+    prompts_hash,
     sameness,
     versions,
 )
@@ -78,6 +79,7 @@ def score_models(
             "decoding": {"strategy": "greedy", "max_new_tokens": limit},
             "pictures": pictures_hash(root, picture_files(q.image for q in questions if q.image)),
             "prompt": questions[0].prompt,
+            "prompts": prompts_hash(questions),
         }
         path = output / f"{benchmark.name}.answers.jsonl"
         generate_answers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_same_question_in_two_splits_counts_once(pope_root: Path) -> None:
     assert (section.clusters, found.signs.better) == (4, 1)
 
 
-@pytest.mark.parametrize("key", ["data", "parser", "pictures", "decoding", "prompt"])
+@pytest.mark.parametrize("key", ["data", "parser", "pictures", "decoding", "prompt", "prompts"])
 def test_results_that_differ_in_kind_are_refused(pope_root: Path, key: str) -> None:
     one = result(pope_root, "ynynyn")
     one = replace(one, provenance=one.provenance | {key: "this"})
@@ -166,13 +167,17 @@ def test_a_plain_interval_is_the_binomial_one(pope_root: Path, tmp_path: Path) -
         replace(unit, id=str(i), cluster=str(i), right=i < 240, counts=right if i < 240 else wrong)
         for i in range(400)
     )
-    write_result(POPE, Result("pope", units, PROVENANCE, ""), tmp_path / "pope.json")
+    path = tmp_path / "pope.json"
+    write_result(POPE, Result("pope", units, PROVENANCE, ""), path)
     [section] = compare_arms(Arm("one", (tmp_path,)), []).sections
     score = next(s for s in section.standings[0].scores if s.metric == "random/accuracy")
     half = 1.96 * (0.6 * 0.4 / 400) ** 0.5
     assert (score.value, score.low, score.high) == pytest.approx(
         (0.6, 0.6 - half, 0.6 + half), abs=0.004
     )
+    told = json.loads(path.read_text())["intervals"]
+    assert told["random/accuracy"] == [score.low, score.high]
+    assert told["mean_accuracy"] is None  # two splits have no answers
 
 
 def test_the_family_is_every_headline_of_every_candidate(pope_root: Path, tmp_path: Path) -> None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eval.provenance import data_hashes, file_hash, files_hash, model_hash, pictures_hash, versions
+from eval.benchmark import Question
+from eval.provenance import (
+    data_hashes,
+    file_hash,
+    files_hash,
+    model_hash,
+    pictures_hash,
+    prompts_hash,
+    versions,
+)
 
 
 @pytest.fixture
@@ -60,3 +70,10 @@ def test_names_count_as_well_as_contents(tmp_path: Path) -> None:
 
 def test_versions_name_what_reads_answers() -> None:
     assert {"python", "transformers", "nltk", "textblob"} <= set(versions())
+
+
+def test_prompts_are_told_apart_by_any_of_them() -> None:
+    asked = [Question(str(n), f"What? {n}", None, "yes", "") for n in range(3)]
+    assert prompts_hash(asked) == prompts_hash(asked[::-1])
+    for changed in (asked[:2], [*asked[:2], replace(asked[2], prompt="What? 2\nBriefly.")]):
+        assert prompts_hash(changed) != prompts_hash(asked)

@@ -67,7 +67,11 @@ def test_released_answers_from_the_command_line(
     root = shared / "pope/llava15_version"
     released = root / "answers_llava-v1.5-13b.jsonl"
     assert call("--benchmark", "pope", "--data-root", root, "--answers", released) == 0
-    assert "85.95 %" in capsys.readouterr().out
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "mean F1" in line]
+    _, _, value, interval, _ = (cell.strip() for cell in told.split("│"))
+    assert value == "85.95 %"
+    low, high = map(float, interval.split(" … "))
+    assert low < 85.95 < high
 
 
 def test_model_over_several_benchmarks_and_again(
