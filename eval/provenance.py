@@ -15,7 +15,10 @@ from eval.benchmark import Question
 PACKAGES = ("torch", "transformers", "open_clip_torch", "nltk", "textblob", "numpy", "pillow")
 WEIGHTS_AND_CONFIG = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}
 # Written by the Trainer beside the weights; they say nothing about what the model answers.
-TRAINING_RECORDS = {"trainer_state.json", "training_args.bin", "recipe.json", "all_results.json"}
+TRAINING_RECORDS = {
+    *("trainer_state.json", "training_args.bin", "recipe.json", "all_results.json"),
+    "sha256.json",
+}
 
 
 def file_hash(path: Path) -> str:

@@ -45,7 +45,14 @@ def test_model_hash_changes_with_what_answers(model: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["recipe.json", "trainer_state.json", "checkpoint-9/model.safetensors", "notes.md"]
+    "name",
+    [
+        "recipe.json",
+        "trainer_state.json",
+        "sha256.json",
+        "checkpoint-9/model.safetensors",
+        "notes.md",
+    ],
 )
 def test_model_hash_ignores_the_training_record(model: Path, name: str) -> None:
     before = model_hash(model)
