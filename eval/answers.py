@@ -22,6 +22,7 @@ TABLE_KEYS = ("index", "category")
 as well; none of their authors' answers have."""
 ASKED_KEYS = ("prompt", "question", "Question", "query")
 """Where a row says what it asked."""
+_WHOLE = re.compile(r"\d+\.0")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class AnswerRow:
         whole = isinstance(value, str) or (isinstance(value, (int, float)) and value % 1 == 0)
         if isinstance(value, bool) or not whole:
             raise ValueError(f"{self.where}: id {value!r} is no whole number or string.")
-        return re.sub(r"^(\d+)\.0$", r"\1", str(value))
+        if isinstance(value, float):
+            return str(int(value))
+        return str(value).removesuffix(".0") if _WHOLE.fullmatch(str(value)) else str(value)
 
 
 def answer_rows(path: Path, text_keys: Sequence[str] = TEXT_KEYS) -> list[AnswerRow]:

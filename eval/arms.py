@@ -15,7 +15,7 @@ from eval.provenance import sameness
 from eval.registry import BENCHMARKS
 from eval.result import Result, read_result
 
-MUST_AGREE = ("parser", "decoding", "prompt", "judge")
+MUST_AGREE = ("parser", "decoding", "prompt", "judge", "judge_prompts")
 DATA = ("data", "pictures", "prompts")
 COMMON = "pair the common units with --allow-different-data"
 

@@ -162,6 +162,11 @@ class _Asked:
         provenance["judge"] = {"name": RULE} if verdicts is None else verdicts.judge
         if verdicts is None:
             return self.benchmark.score(*given)
+        if judging.judge is not None:
+            # Whatever was answered; so many words that no rule reads them without a judge.
+            answers = dict.fromkeys(self.answers, "This is an answer.")
+            asked = self.benchmark.judge_questions(self.root, self.answered, answers)
+            provenance["judge_prompts"] = prompts_hash(asked)
         provenance["verdicts"] = {"file": verdicts.file.name, "sha256": path_hash(verdicts.file)}
         return self.benchmark.score_verdicts(*given, verdicts.replies)
 

@@ -124,9 +124,8 @@ class StageTrainer(Trainer):
             return
         remedy = "if they are sound, lower --learning_rate or set --max_grad_norm."
         if loss == 0:
-            remedy = (
-                "nothing of them is learned. scripts/check_data.py --show prints what would be."
-            )
+            remedy = "nothing of them is learned, or all of it is known by heart "
+            remedy += "(scripts/check_data.py --show)."
         raise FloatingPointError(
             f"the loss is {loss} at step {self.state.global_step} on rank "
             f"{self.args.process_index}, rows {row_ids}. Look at these rows; {remedy}"

@@ -43,10 +43,10 @@ def _table(path: Path, rows: list[dict[str, object]]) -> Sequence[Mapping[str, o
                 {"image_id": i, **fields} if isinstance(fields, dict) else {}
                 for i, fields in by_image.items()
             ]
-        case [{"sentences": [*sentences]}]:
+        case [{"overall_metrics": _, "sentences": [*sentences]}]:
             captions = [fields if isinstance(fields, dict) else {} for fields in sentences]
-        case [{"imgToEval": _}] | [{"sentences": _}]:
-            raise ValueError(f"{path}: holds no captions in imgToEval or sentences; take it anew.")
+        case [{"imgToEval": _}]:
+            raise ValueError(f"{path}: holds no captions in imgToEval; take it anew.")
         case _:
             return rows
     return captions

@@ -62,8 +62,7 @@ class LlavaBench:
         return KINDS
 
     def files(self, root: Path) -> list[Path]:
-        """Questions and GPT-4's answers; what the pictures show and the judge's prompts where they
-        are there, for verdicts from a file need neither."""
+        """Questions and GPT-4's answers."""
         paths = [root / name for name in (QUESTIONS, REFERENCE)]
         for path in paths:
             if not path.is_file():
@@ -71,11 +70,11 @@ class LlavaBench:
                     f"{path}: no such file; take it from the data set liuhaotian/"
                     "llava-bench-in-the-wild."
                 )
-        return [*paths, *root.glob(CONTEXT), *root.glob(RULE)]
+        return paths
 
     def load(self, root: Path) -> list[Question]:
         """One question per row; labels are GPT-4's answers."""
-        path, reference = self.files(root)[:2]
+        path, reference = self.files(root)
         labels = dict(answers_by_id(reference, "question_id"))
         questions = [
             _question(path, number, row, labels)

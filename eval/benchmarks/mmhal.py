@@ -74,15 +74,14 @@ class MmHal:
         return KINDS
 
     def files(self, root: Path) -> list[Path]:
-        """The template, by its official name or by RLHF-V's, and the script of the judge's prompt
-        where it is there; verdicts from a file need none."""
+        """The template, by its official name or by RLHF-V's."""
         template = next((root / n for n in TEMPLATES if (root / n).is_file()), None)
         if template is None:
             raise FileNotFoundError(
                 f"{root / TEMPLATES[0]}: no such file; take it from the data set Shengcao1006/"
                 "MMHal-Bench."
             )
-        return [template, *root.glob(SCRIPT)]
+        return [template]
 
     def load(self, root: Path) -> list[Question]:
         """One question per item of the template, in its order."""

@@ -86,8 +86,7 @@ class ObjHal:
         return KINDS
 
     def files(self, root: Path) -> list[Path]:
-        """Questions, synonyms, COCO's annotations, and the official script with the judge's prompt
-        where it is there; verdicts from a file need none."""
+        """Questions, synonyms and COCO's annotations."""
         paths = [root / n for n in (QUESTIONS, SYNONYMS, INSTANCES, CAPTIONS)]
         for path in paths:
             if not path.is_file():
@@ -95,11 +94,11 @@ class ObjHal:
                     f"{path}: no such file; the annotations are COCO's, the others are RLHF-V's "
                     "(eval/data, eval)."
                 )
-        return [*paths, *root.glob(SCRIPT)]
+        return paths
 
     def load(self, root: Path) -> list[Question]:
         """One question per row; labels are the picture's objects."""
-        path, synonyms, instances, captions = self.files(root)[:4]
+        path, synonyms, instances, captions = self.files(root)
         truth = coco_objects(instances, captions, refined_reader(synonyms))
         questions = [_question(path, n, row, truth) for n, row in enumerate(read_json_rows(path))]
         require_ids(path, "image_id", [question.id for question in questions])

@@ -136,3 +136,11 @@ def test_questions_handed_in_as_answers_are_refused(pope_root: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.jsonl: repeats the questions"):
         join_answers(POPE, questions, pairs, Path("a.jsonl"))
     join_answers(POPE, questions, [*pairs[:-1], (pairs[-1][0], "Yes")], Path("a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "identity"),
+    [(7, "7"), (7.0, "7"), ("7.0", "7"), (1e16, "1" + 16 * "0"), ("7", "7"), ("v1.0", "v1.0")],
+)
+def test_whole_numbers_are_ids_however_a_table_wrote_them(stored: object, identity: str) -> None:
+    assert AnswerRow("a, row 1", {"question_id": stored}, "Yes").identity("question_id") == identity

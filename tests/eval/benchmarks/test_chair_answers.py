@@ -30,7 +30,7 @@ def joined(root: Path, path: Path) -> dict[str, str]:
         (b'{"image_id": 9, "caption": "x"}', "chair does not have: 9;"),
         (b'{"image_id": "COCO_val2014_000000000009.jpg", "caption": "x"}', "does not have: 9;"),
         (b'{"image_id": 7.5, "caption": "x"}', r"id 7\.5 is no whole number"),
-        (b'{"imgToEval": ["A dog."]}', "holds no captions in imgToEval or sentences"),
+        (b'{"imgToEval": ["A dog."]}', "holds no captions in imgToEval"),
         (b'{"imgToEval": {"7": "A dog."}}', "row 1: none of the fields"),
         (b'{"sentences": [[]], "overall_metrics": {}}', "row 1: none of the fields"),
         (b'{"image_id": true, "caption": "x"}', "id True is no whole number"),
@@ -65,6 +65,9 @@ FORMS = {
         {"image": f"COCO_val2014_{int(i):012d}.jpg", "caption": c} for i, c in CAPTIONS.items()
     ],
     # What the original chair.py reads (coco-caption's results), and what it saves.
+    "rows with sentences of their own": [
+        {"image_id": int(i), "caption": c, "sentences": [c]} for i, c in CAPTIONS.items()
+    ],
     "imgToEval": {
         "overall": {"CIDEr": 1.0},
         "imgToEval": {i: {"image_id": int(i), "caption": c} for i, c in CAPTIONS.items()},
