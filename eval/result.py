@@ -20,7 +20,7 @@ class Result:
     """The score of one model on one benchmark.
 
     `provenance` holds what must be equal for two results to be comparable ("data": file -> hash,
-    "parser", "decoding", "prompt") and what says where it came from (model and tower hashes,
+    "parser", "decoding", "prompts") and what says where it came from (model and tower hashes,
     versions, commit). `data_root` is the benchmark's folder as the user named it.
     """
 
