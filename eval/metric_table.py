@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from rich.table import Table
 
 from eval.benchmark import Metrics, kind_of
-from eval.result import Result, intervals, point_metrics
+from eval.bootstrap import Interval
+from eval.result import Result, point_metrics
 
 
-def metric_table(benchmark: Metrics, result: Result) -> Table:
-    """All metrics of one result, shares in percent; headlines in bold."""
+def metric_table(benchmark: Metrics, result: Result, sure: Mapping[str, Interval]) -> Table:
+    """All metrics of one result with their intervals, shares in percent; headlines in bold."""
     extent = result.provenance.get("answered", f"{len(result.units)} units")
     decoding = result.provenance.get("decoding")
     # Scores of captions hang on it; of answers from a file it is not known.
@@ -21,7 +24,6 @@ def metric_table(benchmark: Metrics, result: Result) -> Table:
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-    sure = intervals(benchmark, result.units)
     for name, value in point_metrics(benchmark, result.units).items():
         kind = kind_of(benchmark, name)
         part = name.rpartition("/")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,17 +56,16 @@ def intervals(benchmark: Metrics, units: Sequence[Unit]) -> dict[str, Interval]:
     return {name: percentile_interval(values_R) for name, values_R in drawn.items()}
 
 
-def write_result(benchmark: Metrics, result: Result, path: Path) -> None:
-    """Write atomically: an interrupted run leaves no half result."""
+def write_result(
+    benchmark: Metrics, result: Result, sure: Mapping[str, Interval], path: Path
+) -> None:
+    """Write atomically, with the `intervals`: an interrupted run leaves no half result."""
     metrics = point_metrics(benchmark, result.units)
     body = {
         "format": FORMAT,
         "benchmark": result.benchmark,
         "metrics": {k: None if np.isnan(v) else v for k, v in metrics.items()},
-        "intervals": {
-            k: None if np.isnan(v.low) else [v.low, v.high]
-            for k, v in intervals(benchmark, result.units).items()
-        },
+        "intervals": {k: None if np.isnan(v.low) else [v.low, v.high] for k, v in sure.items()},
         "provenance": result.provenance,
         "data_root": result.data_root,
         "units": [asdict(unit) for unit in result.units],

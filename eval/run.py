@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from rich.logging import RichHandler
 
 from eval.asking import Decoding, Judge, Subject
 from eval.benchmark import JudgedBenchmark, LanguageBenchmark, Metrics, TowerBenchmark
+from eval.bootstrap import Interval
 from eval.judging import Judging
 from eval.metric_table import metric_table
 from eval.parts import processes
 from eval.registry import BENCHMARKS, find_benchmark
-from eval.result import Result, point_metrics, write_result
+from eval.result import Result, intervals, point_metrics, write_result
 from eval.scoring import score_answers, score_models, score_towers
 
 logger = logging.getLogger("eval")
@@ -157,8 +158,10 @@ def benchmark_root(data_root: Path, folder: str, alone: bool) -> Path:
     raise FileNotFoundError(f"{missing}: no such folder; check --data-root.")
 
 
-def run(arguments: RunArguments) -> Iterator[tuple[Metrics, Result]]:
-    """Score everything that was asked for; each result is written, then given.
+def run(
+    arguments: RunArguments,
+) -> Iterator[tuple[Metrics, Result, Mapping[str, Interval]]]:
+    """Score everything that was asked for; each result is written, then given with its intervals.
 
     Of several processes (eval.parts) all ask, model and judge alike, and the first has results.
     """
@@ -183,10 +186,11 @@ def run(arguments: RunArguments) -> Iterator[tuple[Metrics, Result]]:
     for benchmark, result in scored:
         if not processes().is_main_process:
             continue
+        sure = intervals(benchmark, result.units)
         if arguments.output is not None:
-            write_result(benchmark, result, arguments.output / f"{benchmark.name}.json")
+            write_result(benchmark, result, sure, arguments.output / f"{benchmark.name}.json")
         _warn_of_unread(benchmark, result)
-        yield benchmark, result
+        yield benchmark, result, sure
 
 
 def _warn_of_unread(benchmark: Metrics, result: Result) -> None:
@@ -206,8 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("eval").setLevel(logging.INFO)
     console = Console()
     try:
-        for benchmark, result in run(parse_arguments(argv)):
-            console.print(metric_table(benchmark, result))
+        for benchmark, result, sure in run(parse_arguments(argv)):
+            console.print(metric_table(benchmark, result, sure))
     except (OSError, ValueError) as error:
         Console(stderr=True).print(
             "error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True

@@ -15,7 +15,7 @@ from eval.comparison import Comparison, Section, headlines
 from eval.judging import RULE, UNKNOWN
 from eval.pairing import compare, compare_arms
 from eval.report import cautions, wording
-from eval.result import Result, read_result, write_result
+from eval.result import Result, intervals, read_result, write_result
 
 POPE = Pope()
 PROVENANCE: dict[str, object] = {"data": {"coco_pope_random.json": "1"}, "parser": POPE.parser}
@@ -108,10 +108,10 @@ def test_other_questions_are_refused(pope_root: Path) -> None:
 
 def test_directories(pope_root: Path, tmp_path: Path) -> None:
     one, other = Arm("one", (tmp_path / "one",)), Arm("other", (tmp_path / "other",))
-    write_result(POPE, result(pope_root, "ynynyn"), tmp_path / "one" / "pope.json")
+    write_result(POPE, result(pope_root, "ynynyn"), {}, tmp_path / "one" / "pope.json")
     with pytest.raises(FileNotFoundError, match="other: holds no result"):
         compare_arms(one, [other])
-    write_result(POPE, result(pope_root, "ynynyn"), tmp_path / "other" / "mmvp.json")
+    write_result(POPE, result(pope_root, "ynynyn"), {}, tmp_path / "other" / "mmvp.json")
     with pytest.raises(ValueError, match="1 baseline and 2 candidate directories"):
         compare_arms(one, [Arm("two", (tmp_path / "one", tmp_path / "one"))])
     with pytest.raises(ValueError, match="no benchmark has a result in every directory of 'one'"):
@@ -140,9 +140,9 @@ def test_several_candidates_are_compared_as_if_alone(pope_root: Path) -> None:
 def test_a_candidate_may_lack_a_benchmark(pope_root: Path, tmp_path: Path) -> None:
     """It is said, and the other candidate is compared on it."""
     for name in ("one", "two", "three"):
-        write_result(POPE, result(pope_root, "ynynyn"), tmp_path / name / "pope.json")
+        write_result(POPE, result(pope_root, "ynynyn"), {}, tmp_path / name / "pope.json")
     mmvp = replace(result(pope_root, "ynynyn"), benchmark="pope")
-    write_result(POPE, replace(mmvp, benchmark="chair"), tmp_path / "three" / "chair.json")
+    write_result(POPE, replace(mmvp, benchmark="chair"), {}, tmp_path / "three" / "chair.json")
     arms = [Arm(name, (tmp_path / name,)) for name in ("one", "two", "three")]
     study = compare_arms(arms[0], arms[1:])
     assert [section.benchmark.name for section in study.sections] == ["pope"]
@@ -150,7 +150,7 @@ def test_a_candidate_may_lack_a_benchmark(pope_root: Path, tmp_path: Path) -> No
 
 
 def test_one_arm_alone(pope_root: Path, tmp_path: Path) -> None:
-    write_result(POPE, result(pope_root, "yynnyn"), tmp_path / "one" / "pope.json")
+    write_result(POPE, result(pope_root, "yynnyn"), {}, tmp_path / "one" / "pope.json")
     study = compare_arms(Arm("one", (tmp_path / "one",)), [])
     [section] = study.sections
     assert (section.comparisons, study.family) == ((), 0)
@@ -168,7 +168,7 @@ def test_a_plain_interval_is_the_binomial_one(pope_root: Path, tmp_path: Path) -
         for i in range(400)
     )
     path = tmp_path / "pope.json"
-    write_result(POPE, Result("pope", units, PROVENANCE, ""), path)
+    write_result(POPE, Result("pope", units, PROVENANCE, ""), intervals(POPE, units), path)
     [section] = compare_arms(Arm("one", (tmp_path,)), []).sections
     score = next(s for s in section.standings[0].scores if s.metric == "random/accuracy")
     half = 1.96 * (0.6 * 0.4 / 400) ** 0.5
@@ -182,7 +182,7 @@ def test_a_plain_interval_is_the_binomial_one(pope_root: Path, tmp_path: Path) -
 
 def test_the_family_is_every_headline_of_every_candidate(pope_root: Path, tmp_path: Path) -> None:
     for name, answers in (("a", "nnnnnn"), ("b", "ynynyn"), ("c", "yyyyyy")):
-        write_result(POPE, result(pope_root, answers), tmp_path / name / "pope.json")
+        write_result(POPE, result(pope_root, answers), {}, tmp_path / name / "pope.json")
     arms = [Arm(name, (tmp_path / name,)) for name in "abc"]
     study = compare_arms(arms[0], arms[1:])
     tests = {
@@ -372,7 +372,7 @@ def test_nothing_in_common_is_refused(pope_root: Path) -> None:
 
 def test_result_file_round_trip(pope_root: Path, tmp_path: Path) -> None:
     before = result(pope_root, "ynynyn")
-    write_result(POPE, before, tmp_path / "pope.json")
+    write_result(POPE, before, {}, tmp_path / "pope.json")
     assert read_result(tmp_path / "pope.json") == before
 
 

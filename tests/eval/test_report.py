@@ -149,7 +149,7 @@ def directories(pope_root: Path, mmvp_root: Path, tmp_path: Path) -> tuple[Path,
         for benchmark, root, answers in ((pope, pope_root, for_pope), (mmvp, mmvp_root, for_mmvp)):
             units = benchmark.score(root, benchmark.load(root), answers)
             result = Result(benchmark.name, tuple(units), {"data": {}}, str(root))
-            write_result(benchmark, result, tmp_path / name / f"{benchmark.name}.json")
+            write_result(benchmark, result, {}, tmp_path / name / f"{benchmark.name}.json")
     return tmp_path / "before", tmp_path / "after"
 
 
@@ -365,7 +365,7 @@ def test_twenty_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
                 for i, r in enumerate(right)
             ]  # fmt: skip
             result = Result(benchmark.name, tuple(units), {}, "")
-            write_result(benchmark, result, tmp_path / arm / f"{benchmark.name}.json")
+            write_result(benchmark, result, {}, tmp_path / arm / f"{benchmark.name}.json")
     output = tmp_path / "report"
     base, one, two = (str(tmp_path / arm) for arm in arms)
     arguments = ["--baseline", base, "--candidate", one, "--candidate", two]
